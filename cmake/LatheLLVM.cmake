@@ -52,6 +52,12 @@ else()
   endfunction()
   get_property(mlir_archives GLOBAL PROPERTY MLIR_ALL_LIBS)
   lathe_relink(${LLVM_AVAILABLE_LIBS} ${mlir_archives} ${CLANG_EXPORTED_TARGETS})
+  add_library(lathe_polly_stub STATIC ${CMAKE_CURRENT_LIST_DIR}/PollyStub.cpp)
+  target_include_directories(lathe_polly_stub SYSTEM PRIVATE
+                             ${LLVM_INCLUDE_DIRS})
+  target_compile_options(lathe_polly_stub PRIVATE ${llvm_definitions})
+  set_property(TARGET LLVMLTO clangCodeGen APPEND PROPERTY
+               INTERFACE_LINK_LIBRARIES lathe_polly_stub)
   target_link_libraries(lathe_mlir INTERFACE
     MLIRFuncDialect MLIRParser MLIROptLib MLIRPass MLIRTransforms
     MLIRTransformUtils MLIRIR MLIRSupport lathe_llvm_static)

@@ -123,13 +123,13 @@ LogicalResult WeightType::verify(function_ref<InFlightDiagnostic()> emitError,
                                  bool asymmetric) {
   // weight_type_c1
   if (rows <= 0 || cols <= 0)
-    return emitError() << "expected positive dimensions, found " << rows << "x"
-                       << cols;
+    return emitError() << "weight_type_c1: expected positive dimensions, found "
+                       << rows << "x" << cols;
   bool grouped = format == WeightFormat::Int4 || format == WeightFormat::NvFp4;
   // weight_type_c2
   if (grouped && (group <= 0 || group % 16 != 0 || cols % group != 0))
-    return emitError() << "expected a group size that is a multiple of 16 and "
-                          "divides the "
+    return emitError() << "weight_type_c2: expected a group size that is a "
+                          "multiple of 16 and divides the "
                        << cols << " columns, found " << group;
   return success();
 }

@@ -55,8 +55,8 @@ public:
   AtomicFile &operator=(AtomicFile &&) = delete;
   ~AtomicFile();
 
-  /// Appends `bytes`.
-  Status write(std::span<const uint8_t> bytes);
+  /// Writes `bytes` from byte `offset`. Concurrent calls are safe.
+  Status writeAt(uint64_t offset, std::span<const uint8_t> bytes);
   /// Flushes to the disk and renames over `path`. Call once, last.
   Status commit();
 

@@ -61,9 +61,9 @@ public:
 
   StatusOr<bool> toBool() const;
   /// Integers only: 3.0 is refused, as is anything outside [min, max].
-  StatusOr<int64_t> toInt(
-      int64_t min = std::numeric_limits<int64_t>::min(),
-      int64_t max = std::numeric_limits<int64_t>::max()) const;
+  StatusOr<int64_t>
+  toInt(int64_t min = std::numeric_limits<int64_t>::min(),
+        int64_t max = std::numeric_limits<int64_t>::max()) const;
   StatusOr<double> toNumber() const;
   StatusOr<std::string> toString() const;
   /// The elements of an array, in order.

@@ -22,7 +22,8 @@ std::string describe(int error) {
 }
 
 Status refuse(std::string_view field, size_t offset, std::string_view why) {
-  return modelError(std::string(field) + ": the regex does not compile at offset " +
+  return modelError(std::string(field) +
+                    ": the regex does not compile at offset " +
                     std::to_string(offset) + ": " + std::string(why));
 }
 
@@ -150,9 +151,10 @@ StatusOr<Regex> Regex::compilePcre(std::string_view pattern,
                                    std::string_view field, bool isLiteral) {
   if (pattern.size() > kMaxPattern)
     return modelError(std::string(field) + ": the regex has " +
-                      std::to_string(pattern.size()) +
-                      " bytes, the limit is " + std::to_string(kMaxPattern));
-  uint32_t options = PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | (isLiteral ? PCRE2_LITERAL : PCRE2_UCP);
+                      std::to_string(pattern.size()) + " bytes, the limit is " +
+                      std::to_string(kMaxPattern));
+  uint32_t options = PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C |
+                     (isLiteral ? PCRE2_LITERAL : PCRE2_UCP);
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code *compiled =
@@ -182,8 +184,8 @@ StatusOr<std::optional<ByteRange>> Regex::find(std::string_view subject,
   if (result == PCRE2_ERROR_NOMATCH)
     return std::optional<ByteRange>();
   if (result < 0)
-    return modelError(code->field + ": the regex cannot be matched: " +
-                      describe(result));
+    return modelError(code->field +
+                      ": the regex cannot be matched: " + describe(result));
   const PCRE2_SIZE *range = pcre2_get_ovector_pointer(state.match);
   return std::optional(ByteRange{range[0], range[1]});
 }

@@ -1,0 +1,190 @@
+//===- matmul.h - products for the many tokens of a prefill -----*- C++ -*-===//
+//
+// Computes Tiles row tiles for all tokens. Three loops of blocking:
+//
+//   tokens in blocks of kSuperBlock   float sums of Tiles x kSuperBlock stay in
+//                                     L1 while all columns pass by
+//   columns in steps                  the step of each tile is unpacked once
+//                                     into L1
+//   tokens in blocks of kTokenBlock   the micro-kernel: Tiles x kTokenBlock
+//                                     accumulators in registers
+//
+// The packed tiles themselves stay in L2 from one super-block to the next.
+// Every output sees the operations of matvec.h in the same order.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DEVICE_CPU_MATMUL_H
+#define LATHE_COMPILER_DEVICE_CPU_MATMUL_H
+
+#include "compiler/device/cpu/matvec.h"
+
+namespace lathe {
+
+constexpr int kSuperBlock = 8 * kTokenBlock;
+
+/// One step of Tiles quantised tiles, unpacked: operands of dotBlock for
+/// groups of R tiles at a time.
+template <class Format, int Step, int Tiles> struct QuantizedPanel {
+  static constexpr int R = Tiles < kRegisterTiles ? Tiles : kRegisterTiles;
+  static constexpr int kVectors = Step / 16 * 4 * R;
+
+  u8x64 codes[Tiles / R][kVectors];
+  f32x16 scale[Tiles];
+
+  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int columns,
+                           int k) {
+    for (int r = 0; r < Tiles; ++r) {
+      const u8 *from = tiles[r] + Format::codeOffset(columns) + 8ll * k;
+      u8x64 *to = codes[r / R] + r % R;
+      for (int i = 0; i < Step / 16; ++i) {
+        u8x64 w[4];
+        Format::unpack16(from + i * kCodeBytes16, w);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          to[(4 * i + j) * R] = w[j];
+      }
+      scale[r] = Format::scale(tiles[r], columns, k / Format::kGroup);
+    }
+  }
+
+  /// sums[t][r] += panel[r] . x[token + t] for a block of tokens.
+  template <class Form>
+  LATHE_MEMBER void multiply(const Form &x, const u8 *const (&tiles)[Tiles],
+                             int columns, int k, int token,
+                             f32x16 (*sums)[Tiles]) const {
+#pragma unroll
+    for (int r = 0; r < Tiles; r += R) {
+      i32x16 acc[kTokenBlock][R];
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          acc[t][j] = (i32x16)0;
+      const i8 *a = x.values(k, token);
+      if constexpr (Form::kPlanes == 2) {
+        dotColumns<Form>(acc, codes[r / R], a);
+        a += Form::kGroup;
+      }
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          acc[t][j] = (acc[t][j] << 7) +
+                      Format::seed(tiles[r + j], columns, k / Format::kGroup,
+                                   x.template sumOver<Step>(k, token + t));
+      dotColumns<Form>(acc, codes[r / R], a);
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          sums[t][r + j] = fma(__builtin_convertvector(acc[t][j], f32x16),
+                               scale[r + j] * x.scale(k, token + t),
+                               sums[t][r + j]);
+    }
+  }
+
+  template <class Form>
+  LATHE_INLINE void dotColumns(i32x16 (&acc)[kTokenBlock][R],
+                               const u8x64 *w, const i8 *a) {
+#pragma unroll 1
+    for (int i = 0; i < Step / 16; ++i)
+      dotBlock<R, kTokenBlock>(acc, w + i * 4 * R, a + 16 * i,
+                               Form::kTokenBytes);
+  }
+};
+
+/// Sixteen columns of Tiles float tiles.
+template <class Format, int Tiles> struct FloatPanel {
+  static constexpr int R = Tiles < kRegisterTiles ? Tiles : kRegisterTiles;
+
+  f32x16 columns[Tiles / R][16][R];
+
+  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int k) {
+    for (int r = 0; r < Tiles; ++r) {
+      f32x16 w[16];
+      Format::unpack16(tiles[r], k, w);
+#pragma unroll
+      for (int i = 0; i < 16; ++i)
+        columns[r / R][i][r % R] = w[i];
+    }
+  }
+
+  template <class In>
+  LATHE_MEMBER void multiply(const In &x, int k, int token,
+                             f32x16 (*sums)[Tiles]) const {
+    const float *a = x.f32(k, token);
+#pragma unroll
+    for (int r = 0; r < Tiles; r += R) {
+      f32x16 acc[kTokenBlock][R];
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          acc[t][j] = sums[t][r + j];
+#pragma unroll 2
+      for (int i = 0; i < 16; ++i)
+#pragma unroll
+        for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+          for (int j = 0; j < R; ++j)
+            acc[t][j] =
+                fma(columns[r / R][i][j], splat(a[16 * t + i]), acc[t][j]);
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t)
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          sums[t][r + j] = acc[t][j];
+    }
+  }
+};
+
+/// Tokens [begin, end) of Tiles tiles, all columns.
+template <class Format, int Tiles, class In>
+LATHE_INLINE void matmulBlock(const In &x, const u8 *const (&tiles)[Tiles],
+                              int begin, int end, f32x16 (*sums)[Tiles]) {
+  for (int t = 0; t < paddedTokens(end - begin, true); ++t)
+    for (int r = 0; r < Tiles; ++r)
+      sums[t][r] = splat(0.0f);
+  if constexpr (Format::kQuantized) {
+    const auto form = x.integers();
+    constexpr int step = kIntegerStep<Format, decltype(x.integers())>;
+    QuantizedPanel<Format, step, Tiles> panel;
+    for (int k = 0; k < In::kColumns; k += step) {
+      panel.unpack(tiles, In::kColumns, k);
+      for (int t = begin; t < end; t += kTokenBlock)
+        panel.multiply(form, tiles, In::kColumns, k, t, sums + (t - begin));
+    }
+  } else {
+    FloatPanel<Format, Tiles> panel;
+    for (int k = 0; k < In::kPadded; k += 16) {
+      panel.unpack(tiles, k);
+      for (int t = begin; t < end; t += kTokenBlock)
+        panel.multiply(x, k, t, sums + (t - begin));
+    }
+  }
+}
+
+/// Calls emit(t, y) with y[r] = tiles[r] . x[t] for every token.
+template <class Format, int Tiles, class In, class Emit>
+LATHE_INLINE void matmulTiles(const In &x, const u8 *const (&tiles)[Tiles],
+                              Emit emit) {
+  f32x16 sums[kSuperBlock][Tiles];
+  const int tokens = x.tokens();
+  for (int begin = 0; begin < tokens; begin += kSuperBlock) {
+    const int end =
+        begin + kSuperBlock < tokens ? begin + kSuperBlock : tokens;
+    matmulBlock<Format>(x, tiles, begin, end, sums);
+    for (int t = begin; t < end; ++t) {
+      f32x16(&y)[Tiles] = sums[t - begin];
+      if constexpr (Format::kQuantized)
+        for (int r = 0; r < Tiles; ++r)
+          y[r] = Format::finish(tiles[r], y[r]);
+      emit(t, y);
+    }
+  }
+}
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CPU_MATMUL_H

@@ -1,0 +1,48 @@
+//===- Passes.h - the passes and the pipeline -------------------*- C++ -*-===//
+
+#ifndef LATHE_PASSES_PASSES_H
+#define LATHE_PASSES_PASSES_H
+
+#include "ir/graph/Graph.h"
+#include "ir/kernel/Kernel.h"
+#include "ir/plan/Plan.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lathe {
+
+#define GEN_PASS_DECL
+#define GEN_PASS_REGISTRATION
+#include "passes/Passes.h.inc"
+
+/// What the pipeline is asked for.
+struct PipelineOptions {
+  std::vector<int64_t> decodeTokens = {1};
+  int64_t prefillTokens = 256;
+  /// How a prefill holds activations for integer weights: "int8" is fast,
+  /// "int15" as exact as decode.
+  std::string prefillForm = "int8";
+  /// Fail when an operation misses its fused kernel.
+  bool strict = false;
+};
+
+/// Called with a stage's name ("graph", "fused", "kernel", "plan") and the
+/// module as it stands after that stage.
+using StageObserver =
+    std::function<void(llvm::StringRef stage, mlir::ModuleOp module)>;
+
+/// Lowers a module of graph functions to plan entries and kernel functions, in
+/// place. Problems are reported as diagnostics of the module's context.
+mlir::LogicalResult runPipeline(mlir::ModuleOp module,
+                                const PipelineOptions &options,
+                                const StageObserver &observe = nullptr);
+
+} // namespace lathe
+
+#endif // LATHE_PASSES_PASSES_H

@@ -1,0 +1,85 @@
+//===- Passes.td - every pass of the pipeline -----------------------------===//
+//
+// Pipeline.cpp holds the one ordered list. A pass is an entry here, one source
+// and one FileCheck test of the same name under tests/passes.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_PASSES_PASSES_TD
+#define LATHE_PASSES_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def FuseKernels : Pass<"fuse-kernels", "::mlir::ModuleOp"> {
+  let summary = "Outline the graph of every function into fused kernels";
+  let description = [{
+    Groups operations around anchors: linears that read the same activation,
+    the delta rule with its convolution, norms and gates, attention with its
+    norms and rotary embedding. Elementwise consumers of a linear become its
+    epilogue, norms and elementwise producers its prologue. Each group becomes
+    a kernel.func and a kernel.launch.
+
+    Must run first. What cannot be fused becomes a kernel of its own, with a
+    remark, or an error with `strict`.
+  }];
+  let options = [
+    Option<"strict", "strict", "bool", "false",
+           "Fail when an operation misses its fused kernel">];
+  let dependentDialects = ["::lathe::kernel::KernelDialect"];
+}
+
+def AssignLayouts : Pass<"assign-layouts", "::mlir::ModuleOp"> {
+  let summary = "Decide how every parameter lies in memory";
+  let description = [{
+    Sets `lathe.layout` on each graph.weight and on the kernel arguments that
+    receive it: tiles for what is multiplied or quantised, rows for dense
+    embedding tables, transposed for convolution taps, vector otherwise. A
+    parameter has one layout in the whole module, so a table that is tied to
+    the head is kept in tiles.
+
+    Runs after fuse-kernels.
+  }];
+  let dependentDialects = ["::lathe::plan::PlanDialect"];
+}
+
+def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
+  let summary = "Clone every function for the token counts it will run with";
+  let description = [{
+    For each count in `decode` a copy `@f.tN`, and for `prefill` a copy `@f.pN`,
+    with kernels of their own that carry a schedule. The originals disappear.
+    `prefill-form` is how a prefill holds activations for integer weights.
+
+    Runs after assign-layouts.
+  }];
+  let options = [
+    ListOption<"decode", "decode", "int64_t", "Token counts of decode steps">,
+    Option<"prefill", "prefill", "int64_t", "0",
+           "Largest number of prompt tokens at once, 0 for none">,
+    Option<"prefillForm", "prefill-form", "std::string", "\"int8\"",
+           "int8 or int15">];
+}
+
+def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {
+  let summary = "Keep one copy of kernels that differ only in name";
+  let description = [{
+    Layers of one shape share their kernels, because parameters are operands.
+    Kernels get names from their anchor and a running number.
+
+    Runs after specialize-tokens.
+  }];
+}
+
+def PlanMemory : Pass<"plan-memory", "::mlir::ModuleOp"> {
+  let summary = "Turn functions of launches into plan entries";
+  let description = [{
+    Gives every activation a place in the entry's arena by first fit over
+    lifetimes (an operand stays allocated during the launch that reads it last,
+    so a launch never writes what it reads), numbers parameters and states
+    across entries, and replaces each func.func by a plan.entry.
+
+    Runs last.
+  }];
+  let dependentDialects = ["::lathe::plan::PlanDialect"];
+}
+
+#endif // LATHE_PASSES_PASSES_TD

@@ -1,0 +1,48 @@
+//===- Pipeline.cpp - the compiler, in order ------------------------------===//
+
+#include "passes/Passes.h"
+
+#include "mlir/Pass/PassManager.h"
+
+using namespace mlir;
+
+namespace lathe {
+
+LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
+                          const StageObserver &observe) {
+  auto stage = [&](StringRef name,
+                   std::vector<std::unique_ptr<Pass>> passes) -> LogicalResult {
+    PassManager manager(module.getContext());
+    for (auto &pass : passes)
+      manager.addPass(std::move(pass));
+    if (failed(manager.run(module)))
+      return failure();
+    if (observe)
+      observe(name, module);
+    return success();
+  };
+  auto list = [](auto... passes) {
+    std::vector<std::unique_ptr<Pass>> result;
+    (result.push_back(std::move(passes)), ...);
+    return result;
+  };
+
+  FuseKernelsOptions fuse;
+  fuse.strict = options.strict;
+  SpecializeTokensOptions specialize;
+  specialize.decode.assign(options.decodeTokens.begin(),
+                           options.decodeTokens.end());
+  specialize.prefill = options.prefillTokens;
+  specialize.prefillForm = options.prefillForm;
+
+  if (failed(stage("graph", {})) ||
+      failed(stage("fused", list(createFuseKernels(fuse)))) ||
+      failed(stage("kernel", list(createAssignLayouts(),
+                                  createSpecializeTokens(specialize),
+                                  createMergeKernels()))) ||
+      failed(stage("plan", list(createPlanMemory()))))
+    return failure();
+  return success();
+}
+
+} // namespace lathe

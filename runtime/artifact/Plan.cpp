@@ -1,0 +1,26 @@
+#include "runtime/artifact/Plan.h"
+
+namespace lathe {
+
+int64_t PlannedState::byteSize(int64_t capacity) const {
+  int64_t elements = kind == StateKind::Kv ? 2 * capacity : 1;
+  for (int64_t dim : dims)
+    elements *= dim;
+  return elements * int64_t(sizeof(float));
+}
+
+const PlannedEntry *Plan::find(std::string_view function,
+                               int64_t tokens) const {
+  const PlannedEntry *prefill = nullptr;
+  for (const PlannedEntry &entry : entries) {
+    if (entry.function != function)
+      continue;
+    if (!entry.prefill && entry.tokens == tokens)
+      return &entry;
+    if (entry.prefill && tokens <= entry.tokens)
+      prefill = &entry;
+  }
+  return prefill;
+}
+
+} // namespace lathe

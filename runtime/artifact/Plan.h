@@ -1,0 +1,97 @@
+//===- Plan.h - what the runtime executes -----------------------*- C++ -*-===//
+//
+// The contract between the compiler and the runtime: plain data, no MLIR. A
+// plan lists the kernels, the weights with the layout their kernels read, the
+// states that live from step to step, and the entry points with their launches
+// in order. Every size is known before memory is touched, except that a KV
+// cache grows with the context the user asks for.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_RUNTIME_ARTIFACT_PLAN_H
+#define LATHE_RUNTIME_ARTIFACT_PLAN_H
+
+#include "runtime/base/Weight.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lathe {
+
+/// How a parameter lies in memory.
+enum class Layout : uint8_t {
+  Rows,       ///< as stored, row-major: embedding tables
+  Tiles,      ///< tiles of 16 output features: everything that is multiplied
+  Vector,     ///< floats
+  Transposed, ///< a float matrix [n, m] stored as [m, n]
+};
+
+struct PlannedWeight {
+  std::string name; ///< canonical checkpoint name
+  Layout layout;
+  WeightDesc desc;            ///< Rows and Tiles
+  std::vector<int64_t> shape; ///< Vector and Transposed
+};
+
+enum class StateKind : uint8_t { Kv, Conv, Recurrent };
+
+struct PlannedState {
+  std::string name;
+  StateKind kind;
+  /// Kv: heads, head_dim. Conv: steps, channels. Recurrent: heads, key_dim,
+  /// value_dim. All elements are floats; Kv holds all keys
+  /// [heads][capacity][head_dim], then all values.
+  std::vector<int64_t> dims;
+
+  int64_t byteSize(int64_t capacity) const;
+};
+
+/// Where an operand of a launch lives.
+struct PlannedOperand {
+  enum class Space : uint8_t { Arena, Weight, State, Input, Output };
+  Space space;
+  int64_t value; ///< byte offset in the arena, or an index
+};
+
+struct PlannedLaunch {
+  int32_t kernel; ///< index into Plan::kernels
+  std::vector<PlannedOperand> operands;
+};
+
+struct PlannedKernel {
+  std::string name;        ///< symbol, unique in the plan
+  int64_t sharedBytes = 0; ///< scratch of the team
+  int64_t localBytes = 0;  ///< scratch of each thread
+};
+
+/// An input or output of an entry: `width` floats per token with the row
+/// stride rounded up to 16 floats, or one token id (width 0).
+struct PlannedIo {
+  int64_t width;
+};
+
+struct PlannedEntry {
+  std::string function; ///< "trunk", "head", "mtp"
+  int64_t tokens;       ///< exact for decode, the maximum for prefill
+  bool prefill;
+  int64_t arenaBytes;
+  std::vector<PlannedIo> inputs, outputs;
+  std::vector<PlannedLaunch> launches;
+};
+
+struct Plan {
+  std::vector<PlannedKernel> kernels;
+  std::vector<PlannedWeight> weights;
+  std::vector<PlannedState> states;
+  std::vector<PlannedEntry> entries;
+
+  /// The entry that takes `tokens` rows: the decode entry of exactly that
+  /// count if there is one, else the prefill entry; null if neither fits.
+  const PlannedEntry *find(std::string_view function, int64_t tokens) const;
+};
+
+} // namespace lathe
+
+#endif // LATHE_RUNTIME_ARTIFACT_PLAN_H

@@ -1,0 +1,292 @@
+#include "runtime/engine/Sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string>
+
+namespace lathe {
+namespace {
+
+constexpr size_t kBlock = 256;
+constexpr size_t kLanes = 16;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+/// Above the largest noise, -log(-log(1 - 2^-54)) = 37.4.
+constexpr double kNoiseBound = 38;
+/// Probabilities in units of 2^-40 of the highest one.
+constexpr float kMassOne = 1099511627776.0f;
+
+/// A finaliser of full avalanche: each input bit flips each output bit with
+/// probability 1/2.
+constexpr uint64_t mix(uint64_t x) {
+  x += 0x9E3779B97F4A7C15;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
+
+constexpr uint64_t positionKey(uint64_t seed, int64_t position) {
+  return mix(mix(seed) + uint64_t(position));
+}
+
+double gumbel(uint64_t bits) {
+  double uniform = (double(bits >> 11) + 0.5) * 0x1p-53;
+  return -std::log(-std::log(uniform));
+}
+
+/// Whether the noise of `bits` may exceed `bound`. Of v = 1 - u the leading
+/// zeros give v >= 2^-(zeros + 1), and g <= -log(v).
+bool mayExceed(uint64_t bits, double bound) {
+  constexpr double kLog2 = 0.693147180559945;
+  return (std::countl_one(bits) + 1.01) * kLog2 > bound;
+}
+
+/// e^x for x <= 0, relative error below 1e-6, 0 below -87. Plain arithmetic,
+/// so that loops over it vectorise and machines agree.
+inline float expNegative(float x) {
+  float scaled = std::max(x, -87.0f) * 1.44269504f;
+  int32_t whole = int32_t(scaled - 0.5f); // to nearest, as scaled <= 0
+  float f = scaled - float(whole);
+  float power =
+      1 + f * (0.693147181f +
+               f * (0.240226507f +
+                    f * (0.0555041087f +
+                         f * (0.00961812911f +
+                              f * (0.00133335581f + f * 0.000154035304f)))));
+  float result = power * std::bit_cast<float>((whole + 127) << 23);
+  return x < -87.0f ? 0.0f : result;
+}
+
+/// The highest of `count` values, and whether one of them is a NaN. The lanes
+/// let the compiler use vector maxima, which a single running one forbids.
+float highestOf(const float *values, size_t count, bool &hasNan) {
+  float lanes[kLanes];
+  int32_t nans[kLanes] = {};
+  std::fill(lanes, lanes + kLanes, kLowest);
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j) {
+      float value = values[i + j];
+      nans[j] |= value != value ? 1 : 0;
+      lanes[j] = value > lanes[j] ? value : lanes[j];
+    }
+  for (; i < count; ++i) {
+    nans[0] |= values[i] != values[i] ? 1 : 0;
+    lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
+  }
+  for (size_t j = 0; j < kLanes; ++j)
+    hasNan |= nans[j] != 0;
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+std::string show(float value) { return std::to_string(value); }
+
+} // namespace
+
+double gumbelNoise(uint64_t seed, int64_t position, int32_t token) {
+  return gumbel(mix(positionKey(seed, position) + uint64_t(token)));
+}
+
+StatusOr<Sampler> Sampler::create(const SamplerOptions &options) {
+  // Negated comparisons also refuse NaN.
+  if (!(options.temperature >= 0) || std::isinf(options.temperature))
+    return usageError("temperature: expected a number from 0, found " +
+                      show(options.temperature));
+  if (options.topK < 0)
+    return usageError("top-k: expected an integer from 0, found " +
+                      std::to_string(options.topK));
+  if (!(options.topP > 0 && options.topP <= 1))
+    return usageError("top-p: expected a number above 0 and up to 1, found " +
+                      show(options.topP));
+  if (!(options.minP >= 0 && options.minP <= 1))
+    return usageError("min-p: expected a number from 0 to 1, found " +
+                      show(options.minP));
+  return Sampler(options);
+}
+
+StatusOr<int32_t> Sampler::sample(std::span<const float> logits, int32_t vocab,
+                                  int64_t position) {
+  if (vocab <= 0 || size_t(vocab) > logits.size())
+    return internalError("sampling from " + std::to_string(vocab) + " of " +
+                         std::to_string(logits.size()) + " logits");
+  logits = logits.first(size_t(vocab));
+  bool hasNan = false;
+  blockHighest.clear();
+  for (size_t at = 0; at < logits.size(); at += kBlock)
+    blockHighest.push_back(highestOf(
+        logits.data() + at, std::min(kBlock, logits.size() - at), hasNan));
+  float highest = *std::max_element(blockHighest.begin(), blockHighest.end());
+  if (hasNan || !std::isfinite(highest))
+    return internalError(
+        hasNan        ? "a logit is NaN"
+        : highest > 0 ? "a logit is infinite"
+                      : "no token can be chosen: all logits are -infinity");
+
+  if (settings.temperature == 0) {
+    auto block = std::find(blockHighest.begin(), blockHighest.end(), highest);
+    auto begin = logits.begin() +
+                 (block - blockHighest.begin()) * std::ptrdiff_t(kBlock);
+    return int32_t(std::find(begin, logits.end(), highest) - logits.begin());
+  }
+  bool usesTopK = settings.topK > 0 && settings.topK < vocab;
+  if (usesTopK)
+    keepTopK(logits, size_t(settings.topK));
+  if (settings.topP < 1) {
+    if (!usesTopK) {
+      keepTopPOfAll(logits, highest);
+    } else {
+      uint64_t total = 0;
+      for (const Candidate &candidate : candidates)
+        total += mass(candidate.logit, highest);
+      trimToMass(total, highest);
+    }
+  }
+  if (usesTopK || settings.topP < 1)
+    return drawFromCandidates(highest, position);
+  return drawFromAll(logits, highest, position);
+}
+
+/// Fills `candidates` with the finite logits from `threshold` up, by id.
+void Sampler::collect(std::span<const float> logits, float threshold) {
+  candidates.clear();
+  for (size_t block = 0; block < blockHighest.size(); ++block) {
+    if (blockHighest[block] < threshold)
+      continue;
+    size_t end = std::min((block + 1) * kBlock, logits.size());
+    for (size_t i = block * kBlock; i < end; ++i)
+      if (logits[i] >= threshold && logits[i] != kLowest)
+        candidates.push_back({logits[i], int32_t(i)});
+  }
+}
+
+/// Fills `candidates` with the k highest. The k-th highest of the block maxima
+/// bounds the k-th highest logit from below, so few others are looked at.
+void Sampler::keepTopK(std::span<const float> logits, size_t k) {
+  float threshold = kLowest;
+  if (k <= blockHighest.size()) {
+    order = blockHighest;
+    auto kth = order.begin() + std::ptrdiff_t(k - 1);
+    std::nth_element(order.begin(), kth, order.end(), std::greater<>());
+    threshold = *kth;
+  }
+  collect(logits, threshold);
+  if (candidates.size() <= k)
+    return;
+  auto kth = candidates.begin() + std::ptrdiff_t(k);
+  std::nth_element(candidates.begin(), kth, candidates.end(),
+                   [](const Candidate &a, const Candidate &b) {
+                     return a.logit != b.logit ? a.logit > b.logit
+                                               : a.id < b.id;
+                   });
+  candidates.erase(kth, candidates.end());
+}
+
+uint64_t Sampler::mass(float logit, float highest) const {
+  float scaled = (logit - highest) / settings.temperature;
+  return uint64_t(expNegative(scaled) * kMassOne);
+}
+
+/// Fills `candidates` with what top-p keeps of the whole vocabulary. Only the
+/// tokens near the highest one are looked at, unless these fall short of p.
+void Sampler::keepTopPOfAll(std::span<const float> logits, float highest) {
+  uint64_t total = 0;
+  for (float logit : logits)
+    total += mass(logit, highest);
+  double reach = 4; // in nats
+  for (;;) {
+    float threshold =
+        reach > 90 ? kLowest : highest - float(reach) * settings.temperature;
+    collect(logits, threshold);
+    uint64_t found = 0;
+    for (const Candidate &candidate : candidates)
+      found += mass(candidate.logit, highest);
+    if (threshold == kLowest ||
+        double(found) >= double(settings.topP) * double(total))
+      break;
+    reach *= 2;
+  }
+  trimToMass(total, highest);
+}
+
+/// Keeps the fewest candidates, highest first, whose mass reaches top-p of
+/// `total`: quickselect by mass, linear in their number.
+void Sampler::trimToMass(uint64_t total, float highest) {
+  double target = double(settings.topP) * double(total);
+  auto higher = [](const Candidate &a, const Candidate &b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  };
+  uint64_t before = 0; // the mass of what is in front of `begin`
+  auto begin = candidates.begin(), end = candidates.end();
+  while (end - begin > 1) {
+    auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, higher);
+    uint64_t front = 0;
+    for (auto it = begin; it != middle; ++it)
+      front += mass(it->logit, highest);
+    if (double(before + front) >= target) {
+      end = middle;
+    } else {
+      before += front;
+      begin = middle;
+    }
+  }
+  candidates.erase(end, candidates.end());
+}
+
+int32_t Sampler::drawFromCandidates(float highest, int64_t position) const {
+  uint64_t key = positionKey(settings.seed, position);
+  double floor = settings.minP > 0 ? std::log(double(settings.minP))
+                                   : -std::numeric_limits<double>::infinity();
+  double best = -std::numeric_limits<double>::infinity();
+  int32_t choice = -1;
+  for (const Candidate &candidate : candidates) {
+    double score = (double(candidate.logit) - highest) / settings.temperature;
+    if (score < floor)
+      continue;
+    score += gumbel(mix(key + uint64_t(candidate.id)));
+    if (score > best || (score == best && candidate.id < choice)) {
+      best = score;
+      choice = candidate.id;
+    }
+  }
+  return choice;
+}
+
+/// As drawFromCandidates over every token. Most tokens cannot reach the best
+/// score so far, which their block, or the leading bits of their noise, tell
+/// without a logarithm.
+int32_t Sampler::drawFromAll(std::span<const float> logits, float highest,
+                             int64_t position) const {
+  uint64_t key = positionKey(settings.seed, position);
+  double floor = settings.minP > 0 ? std::log(double(settings.minP))
+                                   : -std::numeric_limits<double>::infinity();
+  double best = -std::numeric_limits<double>::infinity();
+  int32_t choice = -1;
+  auto scoreOf = [&](float logit) {
+    return (double(logit) - highest) / settings.temperature;
+  };
+  auto visit = [&](size_t block) {
+    double bound = scoreOf(blockHighest[block]);
+    if (bound < floor || bound + kNoiseBound < best)
+      return;
+    size_t end = std::min((block + 1) * kBlock, logits.size());
+    for (size_t i = block * kBlock; i < end; ++i) {
+      double score = scoreOf(logits[i]);
+      uint64_t bits = mix(key + uint64_t(i));
+      if (logits[i] == kLowest || score < floor ||
+          !mayExceed(bits, best - score))
+        continue;
+      score += gumbel(bits);
+      if (score > best || (score == best && int32_t(i) < choice)) {
+        best = score;
+        choice = int32_t(i);
+      }
+    }
+  };
+  for (size_t block = 0; block < blockHighest.size(); ++block)
+    visit(block);
+  return choice;
+}
+
+} // namespace lathe
