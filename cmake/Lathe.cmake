@@ -10,7 +10,8 @@ add_compile_options(-Wall -Wextra -ffunction-sections -fdata-sections)
 include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 if(LATHE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer
-                      -fno-sanitize-recover=undefined)
+                      -fno-sanitize-recover=undefined
+                      -fno-sanitize=function) # reads in front of JIT code
   add_link_options(-fsanitize=address,undefined)
 endif()
 if(LATHE_STATIC)

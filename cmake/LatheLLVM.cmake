@@ -27,6 +27,12 @@ if(NOT LATHE_STATIC)
   target_link_libraries(lathe_mlir INTERFACE MLIR LLVM)
   target_link_libraries(lathe_clang INTERFACE clang-cpp)
 else()
+  # Both link these archives; lld takes a second where GNU ld takes several.
+  find_program(LATHE_LLD ld.lld)
+  if(LATHE_LLD)
+    add_link_options(-fuse-ld=lld)
+  endif()
+
   # Debian exports every archive with a link to the LLVM dylib: point those
   # links at the archives instead.
   llvm_map_components_to_libnames(llvm_archives

@@ -3,6 +3,7 @@
 #ifndef LATHE_COMPILER_EMIT_CODEWRITER_H
 #define LATHE_COMPILER_EMIT_CODEWRITER_H
 
+#include "llvm/ADT/StringRef.h"
 #include "llvm/ADT/Twine.h"
 
 #include <string>
@@ -24,6 +25,14 @@ public:
   void close(const llvm::Twine &text = "}") {
     --depth;
     line(text);
+  }
+  /// Adds whole lines, indented by the current depth.
+  void paste(llvm::StringRef lines) {
+    while (!lines.empty()) {
+      auto [first, rest] = lines.split('\n');
+      line(first);
+      lines = rest;
+    }
   }
   std::string take() { return std::move(out); }
 

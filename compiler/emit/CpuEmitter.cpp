@@ -128,17 +128,20 @@ FailureOr<EmittedKernel> emitCpuKernel(kernel::FuncOp func) {
     return FailureOr<EmittedKernel>(
         func.emitOpError() << "expected a schedule; run specialize-tokens");
   CpuKernel kernel(func);
-  for (StringRef header : headersOf(func.getAnchor()))
-    kernel.code.line("#include \"compiler/device/cpu/" + header + "\"");
-  kernel.code.line("");
-  kernel.code.open("extern \"C\" void " + func.getSymName() +
-                   "(void *const *args, const LatheContext *ctx) {");
-  kernel.code.line("using namespace lathe;");
   if (failed(printBody(kernel)))
     return failure();
-  kernel.code.close();
+  CodeWriter text;
+  for (StringRef header : headersOf(func.getAnchor()))
+    text.line("#include \"compiler/device/cpu/" + header + "\"");
+  text.line("");
+  text.paste(kernel.config.take());
+  text.open("extern \"C\" void " + func.getSymName() +
+            "(void *const *args, const LatheContext *ctx) {");
+  text.line("using namespace lathe;");
+  text.paste(kernel.code.take());
+  text.close();
   kernel.result.name = func.getSymName().str();
-  kernel.result.text = kernel.code.take();
+  kernel.result.text = text.take();
   return std::move(kernel.result);
 }
 

@@ -21,7 +21,8 @@ struct CpuKernel {
   mlir::Block &body;
   kernel::ScheduleAttr schedule;
   KernelOperands operands;
-  CodeWriter code;
+  CodeWriter config; ///< namespace scope, before the entry
+  CodeWriter code;   ///< the body of the entry
   EmittedKernel result;
 
   explicit CpuKernel(kernel::FuncOp func)

@@ -20,6 +20,8 @@ namespace {
 class ConfigPrinter {
 public:
   ConfigPrinter(CodeWriter &code, StringRef name) : code(code) {
+    code.line("using namespace lathe;");
+    code.line("");
     code.open("struct " + name + " {");
   }
   ~ConfigPrinter() { code.close("};"); }
@@ -101,7 +103,7 @@ LogicalResult printDelta(CpuKernel &kernel) {
   graph::RecurrentType state = match->rule.getState().getType();
   int64_t keyHeads = match->rule.getKeyHeads();
   {
-    ConfigPrinter config(kernel.code, "Cfg");
+    ConfigPrinter config(kernel.config, "Cfg");
     config.add("kKeyHeads", keyHeads);
     config.add("kValueHeads", state.getHeads());
     config.add("kKeyDim", state.getKeyDim());
@@ -207,7 +209,7 @@ LogicalResult printAttention(CpuKernel &kernel) {
               "on q and k";
   int64_t rotary = q->rope.getRotaryDim();
   {
-    ConfigPrinter config(kernel.code, "Cfg");
+    ConfigPrinter config(kernel.config, "Cfg");
     config.add("kHeads", heads);
     config.add("kKvHeads", kv.getHeads());
     config.add("kHeadDim", headDim);

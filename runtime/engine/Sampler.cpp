@@ -12,10 +12,11 @@ namespace {
 constexpr size_t kBlock = 256;
 constexpr size_t kLanes = 16;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
-/// Above the largest noise, -log(-log(1 - 2^-54)) = 37.4.
-constexpr double kNoiseBound = 38;
 /// Probabilities in units of 2^-40 of the highest one.
 constexpr float kMassOne = 1099511627776.0f;
+/// Top-p sorts tokens into buckets of 1/16 nat; the last one takes the rest.
+constexpr float kBucketsPerNat = 16;
+constexpr int32_t kBuckets = 1024;
 
 /// A finaliser of full avalanche: each input bit flips each output bit with
 /// probability 1/2.
@@ -129,22 +130,26 @@ StatusOr<int32_t> Sampler::sample(std::span<const float> logits, int32_t vocab,
                  (block - blockHighest.begin()) * std::ptrdiff_t(kBlock);
     return int32_t(std::find(begin, logits.end(), highest) - logits.begin());
   }
-  bool usesTopK = settings.topK > 0 && settings.topK < vocab;
+  select(logits, highest);
+  return draw(highest, position);
+}
+
+/// Fills `candidates` with the tokens that top-k and top-p keep.
+void Sampler::select(std::span<const float> logits, float highest) {
+  bool usesTopK = settings.topK > 0 && size_t(settings.topK) < logits.size();
   if (usesTopK)
     keepTopK(logits, size_t(settings.topK));
-  if (settings.topP < 1) {
-    if (!usesTopK) {
-      keepTopPOfAll(logits, highest);
-    } else {
-      uint64_t total = 0;
-      for (const Candidate &candidate : candidates)
-        total += mass(candidate.logit, highest);
-      trimToMass(total, highest);
-    }
+  if (settings.topP == 1) {
+    if (!usesTopK)
+      collect(logits, minPThreshold(highest));
+    return;
   }
-  if (usesTopK || settings.topP < 1)
-    return drawFromCandidates(highest, position);
-  return drawFromAll(logits, highest, position);
+  if (!usesTopK)
+    return keepTopP(logits, highest);
+  uint64_t total = 0;
+  for (const Candidate &candidate : candidates)
+    total += mass(candidate.logit, highest);
+  trimToMass(0, 0, double(settings.topP) * double(total), highest);
 }
 
 /// Fills `candidates` with the finite logits from `threshold` up, by id.
@@ -174,12 +179,13 @@ void Sampler::keepTopK(std::span<const float> logits, size_t k) {
   if (candidates.size() <= k)
     return;
   auto kth = candidates.begin() + std::ptrdiff_t(k);
-  std::nth_element(candidates.begin(), kth, candidates.end(),
-                   [](const Candidate &a, const Candidate &b) {
-                     return a.logit != b.logit ? a.logit > b.logit
-                                               : a.id < b.id;
-                   });
+  std::nth_element(candidates.begin(), kth, candidates.end(), isHigher);
   candidates.erase(kth, candidates.end());
+}
+
+/// The order of top-k and top-p; no two candidates are equal in it.
+bool Sampler::isHigher(const Candidate &a, const Candidate &b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
 uint64_t Sampler::mass(float logit, float highest) const {
@@ -187,40 +193,54 @@ uint64_t Sampler::mass(float logit, float highest) const {
   return uint64_t(expNegative(scaled) * kMassOne);
 }
 
-/// Fills `candidates` with what top-p keeps of the whole vocabulary. Only the
-/// tokens near the highest one are looked at, unless these fall short of p.
-void Sampler::keepTopPOfAll(std::span<const float> logits, float highest) {
+/// Fills `candidates` with what top-p keeps of the whole vocabulary. Buckets of
+/// logits tell which tokens are in and which are out, but for one bucket.
+void Sampler::keepTopP(std::span<const float> logits, float highest) {
+  bucketMass.assign(kBuckets, 0);
   uint64_t total = 0;
-  for (float logit : logits)
-    total += mass(logit, highest);
-  double reach = 4; // in nats
-  for (;;) {
-    float threshold =
-        reach > 90 ? kLowest : highest - float(reach) * settings.temperature;
-    collect(logits, threshold);
-    uint64_t found = 0;
-    for (const Candidate &candidate : candidates)
-      found += mass(candidate.logit, highest);
-    if (threshold == kLowest ||
-        double(found) >= double(settings.topP) * double(total))
-      break;
-    reach *= 2;
+  for (float logit : logits) {
+    uint64_t part = mass(logit, highest);
+    bucketMass[size_t(bucketOf(logit, highest))] += part;
+    total += part;
   }
-  trimToMass(total, highest);
+  double target = double(settings.topP) * double(total);
+  uint64_t before = 0;
+  int32_t last = 0;
+  while (last + 1 < kBuckets &&
+         double(before + bucketMass[size_t(last)]) < target)
+    before += bucketMass[size_t(last++)];
+
+  candidates.clear();
+  for (size_t block = 0; block < blockHighest.size(); ++block) {
+    if (bucketOf(blockHighest[block], highest) > last)
+      continue;
+    size_t end = std::min((block + 1) * kBlock, logits.size());
+    for (size_t i = block * kBlock; i < end; ++i)
+      if (bucketOf(logits[i], highest) <= last && logits[i] != kLowest)
+        candidates.push_back({logits[i], int32_t(i)});
+  }
+  auto undecided = std::partition(
+      candidates.begin(), candidates.end(), [&](const Candidate &candidate) {
+        return bucketOf(candidate.logit, highest) < last;
+      });
+  trimToMass(size_t(undecided - candidates.begin()), before, target, highest);
 }
 
-/// Keeps the fewest candidates, highest first, whose mass reaches top-p of
-/// `total`: quickselect by mass, linear in their number.
-void Sampler::trimToMass(uint64_t total, float highest) {
-  double target = double(settings.topP) * double(total);
-  auto higher = [](const Candidate &a, const Candidate &b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  uint64_t before = 0; // the mass of what is in front of `begin`
-  auto begin = candidates.begin(), end = candidates.end();
+int32_t Sampler::bucketOf(float logit, float highest) const {
+  float nats = (highest - logit) / settings.temperature;
+  return int32_t(std::min(nats * kBucketsPerNat, float(kBuckets - 1)));
+}
+
+/// Drops the candidates that are not needed for a mass of `target`: those in
+/// front of `from` are, with a mass of `before`, and of the others the highest.
+/// A quickselect by mass, linear in the number of the others.
+void Sampler::trimToMass(size_t from, uint64_t before, double target,
+                         float highest) {
+  auto begin = candidates.begin() + std::ptrdiff_t(from);
+  auto end = candidates.end();
   while (end - begin > 1) {
     auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, higher);
+    std::nth_element(begin, middle, end, isHigher);
     uint64_t front = 0;
     for (auto it = begin; it != middle; ++it)
       front += mass(it->logit, highest);
@@ -234,58 +254,32 @@ void Sampler::trimToMass(uint64_t total, float highest) {
   candidates.erase(end, candidates.end());
 }
 
-int32_t Sampler::drawFromCandidates(float highest, int64_t position) const {
+/// A logit below all that min-p keeps, but not by much.
+float Sampler::minPThreshold(float highest) const {
+  if (settings.minP == 0)
+    return kLowest;
+  float nats = std::log(settings.minP) - 0.01f;
+  return highest + nats * settings.temperature;
+}
+
+/// Applies min-p and chooses. Most candidates cannot reach the best score so
+/// far, which the leading bits of their noise tell without a logarithm.
+int32_t Sampler::draw(float highest, int64_t position) const {
   uint64_t key = positionKey(settings.seed, position);
-  double floor = settings.minP > 0 ? std::log(double(settings.minP))
-                                   : -std::numeric_limits<double>::infinity();
-  double best = -std::numeric_limits<double>::infinity();
+  double floor = settings.minP > 0 ? std::log(double(settings.minP)) : kLowest;
+  double best = kLowest;
   int32_t choice = -1;
   for (const Candidate &candidate : candidates) {
     double score = (double(candidate.logit) - highest) / settings.temperature;
-    if (score < floor)
+    uint64_t bits = mix(key + uint64_t(candidate.id));
+    if (score < floor || !mayExceed(bits, best - score))
       continue;
-    score += gumbel(mix(key + uint64_t(candidate.id)));
+    score += gumbel(bits);
     if (score > best || (score == best && candidate.id < choice)) {
       best = score;
       choice = candidate.id;
     }
   }
-  return choice;
-}
-
-/// As drawFromCandidates over every token. Most tokens cannot reach the best
-/// score so far, which their block, or the leading bits of their noise, tell
-/// without a logarithm.
-int32_t Sampler::drawFromAll(std::span<const float> logits, float highest,
-                             int64_t position) const {
-  uint64_t key = positionKey(settings.seed, position);
-  double floor = settings.minP > 0 ? std::log(double(settings.minP))
-                                   : -std::numeric_limits<double>::infinity();
-  double best = -std::numeric_limits<double>::infinity();
-  int32_t choice = -1;
-  auto scoreOf = [&](float logit) {
-    return (double(logit) - highest) / settings.temperature;
-  };
-  auto visit = [&](size_t block) {
-    double bound = scoreOf(blockHighest[block]);
-    if (bound < floor || bound + kNoiseBound < best)
-      return;
-    size_t end = std::min((block + 1) * kBlock, logits.size());
-    for (size_t i = block * kBlock; i < end; ++i) {
-      double score = scoreOf(logits[i]);
-      uint64_t bits = mix(key + uint64_t(i));
-      if (logits[i] == kLowest || score < floor ||
-          !mayExceed(bits, best - score))
-        continue;
-      score += gumbel(bits);
-      if (score > best || (score == best && int32_t(i) < choice)) {
-        best = score;
-        choice = int32_t(i);
-      }
-    }
-  };
-  for (size_t block = 0; block < blockHighest.size(); ++block)
-    visit(block);
   return choice;
 }
 

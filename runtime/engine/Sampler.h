@@ -70,18 +70,21 @@ private:
 
   explicit Sampler(const SamplerOptions &options) : settings(options) {}
 
-  void keepTopK(std::span<const float> logits, size_t k);
-  void keepTopPOfAll(std::span<const float> logits, float highest);
+  static bool isHigher(const Candidate &a, const Candidate &b);
+  void select(std::span<const float> logits, float highest);
   void collect(std::span<const float> logits, float threshold);
+  void keepTopK(std::span<const float> logits, size_t k);
+  void keepTopP(std::span<const float> logits, float highest);
+  void trimToMass(size_t from, uint64_t before, double target, float highest);
   uint64_t mass(float logit, float highest) const;
-  void trimToMass(uint64_t target, float highest);
-  int32_t drawFromAll(std::span<const float> logits, float highest,
-                      int64_t position) const;
-  int32_t drawFromCandidates(float highest, int64_t position) const;
+  int32_t bucketOf(float logit, float highest) const;
+  float minPThreshold(float highest) const;
+  int32_t draw(float highest, int64_t position) const;
 
   SamplerOptions settings;
   std::vector<float> blockHighest; ///< of each block of logits
   std::vector<float> order;        ///< scratch for selection
+  std::vector<uint64_t> bucketMass;
   std::vector<Candidate> candidates;
 };
 

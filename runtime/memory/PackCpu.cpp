@@ -109,13 +109,13 @@ void packRow(const HostWeight &weight, int64_t row, int64_t lane,
 
 Status checkPackable(const WeightDesc &desc) {
   if (desc.rows <= 0 || desc.cols <= 0)
-    return modelError(absl::StrCat("a weight of ", desc.rows, " x ", desc.cols,
-                                   " is empty"));
+    return modelError(
+        absl::StrCat("a weight of ", desc.rows, " x ", desc.cols, " is empty"));
   if (desc.format == WeightFormat::NvFp4 && desc.group != 16)
     return modelError(
         absl::StrCat("nvfp4 has groups of 16 columns, not ", desc.group));
-  const bool grouped = desc.format == WeightFormat::Int4 ||
-                       desc.format == WeightFormat::NvFp4;
+  const bool grouped =
+      desc.format == WeightFormat::Int4 || desc.format == WeightFormat::NvFp4;
   if (grouped &&
       (desc.group <= 0 || desc.group % 16 != 0 || desc.cols % desc.group != 0))
     return modelError(absl::StrCat(

@@ -45,7 +45,7 @@ func.func @trunk(%x: tensor<?x8xf32>, %norm: tensor<8xf32>,
                  %w: !graph.weight<4x8, bf16>) -> tensor<?x4xf32> {
   // CHECK: kernel.launch @nothing() : () -> ()
   kernel.launch @nothing() : () -> ()
-  // CHECK: kernel.launch @mlp_in(%{{.*}}, %{{.*}}, %{{.*}})
+  // CHECK: kernel.launch @mlp_in(%{{[^)]*}})
   // CHECK-SAME: : (tensor<?x8xf32>, tensor<8xf32>, !graph.weight<4x8, bf16>)
   // CHECK-SAME: -> tensor<?x4xf32>
   %0 = kernel.launch @mlp_in(%x, %norm, %w)

@@ -115,10 +115,11 @@ void benchDelta(const char *name, int threads, int layers) {
          state(layers * stateSize), out((size_t)kTokens * D::kOutStride);
   auto run = [&](bool step) {
     return [&, step](const LatheContext *ctx, int layer) {
-      (step ? deltaStep<Cfg, 8> : deltaChunk<Cfg>)(
-          ctx, qkv.data(), a.data(), b.data(), weight.data(), gates.data(),
-          gates.data(), conv.data() + layer * convSize,
-          state.data() + layer * stateSize, out.data());
+      (step ? deltaStep<Cfg, 8>
+            : deltaChunk<Cfg>)(ctx, qkv.data(), a.data(), b.data(),
+                               weight.data(), gates.data(), gates.data(),
+                               conv.data() + layer * convSize,
+                               state.data() + layer * stateSize, out.data());
     };
   };
   LatheContext ctx = {};
@@ -148,10 +149,12 @@ void benchAttention(const char *name, int threads, int layers) {
          vCache = kCache, out((size_t)kTokens * Cfg::kOutStride);
   auto run = [&](bool decode) {
     return [&, decode](const LatheContext *ctx, int layer) {
-      (decode ? attentionDecode<Cfg, 8> : attentionPrefill<Cfg>)(
-          ctx, q.data(), k.data(), v.data(), norm.data(), norm.data(),
-          kCache.data() + layer * cacheSize, vCache.data() + layer * cacheSize,
-          out.data());
+      (decode ? attentionDecode<Cfg, 8>
+              : attentionPrefill<Cfg>)(ctx, q.data(), k.data(), v.data(),
+                                       norm.data(), norm.data(),
+                                       kCache.data() + layer * cacheSize,
+                                       vCache.data() + layer * cacheSize,
+                                       out.data());
     };
   };
   LatheContext ctx = {};

@@ -1,6 +1,9 @@
 # cmake -D READELF=<program> -D BINARY=<file> -P check_needed.cmake
 # Fails when BINARY needs a shared library besides libc, libm and the loader.
 
+if(NOT EXISTS ${BINARY})
+  message(FATAL_ERROR "${BINARY} is not built")
+endif()
 execute_process(COMMAND ${READELF} -d ${BINARY}
                 OUTPUT_VARIABLE dynamic RESULT_VARIABLE result)
 if(NOT result EQUAL 0)

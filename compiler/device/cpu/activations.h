@@ -76,15 +76,19 @@ template <int Columns, int Tokens, int Planes, int Group> struct IntForm {
 
   LATHE_MEMBER void quantizeGroup(int k, int t, const float *x,
                                   int stride) const {
-    f32x16 top = splat(0.0f);
+    // Magnitudes compare as integers, and a NaN is above all: it becomes the
+    // scale and reaches the output.
+    i32x16 top = (i32x16)0;
     for (int i = 0; i < Group / 16; ++i)
       top = __builtin_elementwise_max(
-          top, __builtin_elementwise_abs(load(x + (i64)i * stride)));
-    const float max = maxOf(top);
+          top, __builtin_bit_cast(i32x16, load(x + (i64)i * stride)) &
+                   0x7fffffff);
+    const float max =
+        __builtin_bit_cast(float, (int)__builtin_reduce_max(top));
     // A group of nothing but (almost) zeros must not divide by zero.
-    const bool empty = !(max > 1e-30f);
+    const bool empty = max <= 1e-30f;
     const float inverse = empty ? 0.0f : (float)kLimit / max;
-    scale(k, t) = empty ? 0.0f : max / (float)kLimit;
+    scale(k, t) = empty ? 0.0f : max * (1.0f / kLimit);
     int total = 0;
     for (int i = 0; i < Group / 16; ++i) {
       i32x16 q = roundToInt(load(x + (i64)i * stride) * inverse);

@@ -61,9 +61,8 @@ LATHE_INLINE void angles(int position, float *cosines, float *sines) {
 
 /// One head of q or k, normalized, rotated and scaled.
 template <class Cfg>
-static void placeHead(const float *x, const float *weight,
-                      const float *cosines, const float *sines, float scale,
-                      float *to) {
+static void placeHead(const float *x, const float *weight, const float *cosines,
+                      const float *sines, float scale, float *to) {
   constexpr int kD = Cfg::kHeadDim;
   if constexpr (Cfg::kQkNorm)
     normRow<kD, Cfg::kNormPlusOne>(x, weight, Cfg::kNormEps, to);
@@ -79,14 +78,14 @@ static void placeHead(const float *x, const float *weight,
 
 /// The rows that the cache gets for one token of one kv head.
 template <class Cfg>
-static void placeKeyValue(const AttentionArgs<Cfg> &args, int token,
-                          int kvHead, const float *cosines, const float *sines,
+static void placeKeyValue(const AttentionArgs<Cfg> &args, int token, int kvHead,
+                          const float *cosines, const float *sines,
                           typename Cfg::Kv *k, typename Cfg::Kv *v) {
   constexpr int kD = Cfg::kHeadDim;
   alignas(64) float key[kD];
   const float *value = args.v + (i64)token * Cfg::kVStride + kvHead * kD;
-  placeHead<Cfg>(args.k + (i64)token * Cfg::kKStride + kvHead * kD,
-                 args.kNorm, cosines, sines, 1.0f, key);
+  placeHead<Cfg>(args.k + (i64)token * Cfg::kKStride + kvHead * kD, args.kNorm,
+                 cosines, sines, 1.0f, key);
   for (int i = 0; i < kD; i += 16) {
     storeAs(k + i, load(key + i));
     storeAs(v + i, load(value + i));

@@ -45,16 +45,18 @@ template <class Kv> struct DecodeGroup {
   int heads; ///< query heads of the group that this thread owns
 };
 
-/// scores[r][j] = q_r . k_j for positions first .. first + valid.
+/// scores[r][j] = q_r . k_j for positions first .. first + valid. Meanwhile
+/// it fetches the values of these positions and the keys that come next:
+/// several rows at a time are more than the hardware foresees.
 template <int kRows, int kD, class Kv>
-static void scoreRows(const float *q, const KvRows<Kv> &k, int first,
-                      int valid, float *scores) {
+static void scoreRows(const float *q, const KvRows<Kv> &k, const KvRows<Kv> &v,
+                      int first, int valid, float *scores) {
   constexpr int kColumns = 16 / kRows;
   constexpr int kStep = kAccumulators / kRows < 1 ? 1 : kAccumulators / kRows;
   for (int j = 0; j < valid; j += kColumns) {
     f32x16 products[16];
     for (int c = 0; c < kColumns; c += kStep) {
-      const Kv *row[kStep];
+      const Kv *row[kStep], *value = v.cached + (i64)(first + j + c) * kD;
       for (int x = 0; x < kStep; ++x) {
         // Past the end, repeat the last row; nobody reads that score.
         int at = j + c + x;
@@ -64,8 +66,11 @@ static void scoreRows(const float *q, const KvRows<Kv> &k, int first,
       for (int i = 0; i < kD; i += 16) {
         f32x16 key[kStep];
 #pragma unroll
-        for (int x = 0; x < kStep; ++x)
+        for (int x = 0; x < kStep; ++x) {
           key[x] = loadAs(row[x] + i);
+          __builtin_prefetch(row[x] + i + 8 * kD, 0, 2);
+          __builtin_prefetch(value + x * kD + i, 0, 2);
+        }
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           f32x16 query = load(q + r * kD + i);
@@ -92,8 +97,7 @@ static void scoreRows(const float *q, const KvRows<Kv> &k, int first,
 /// sums_r = sums_r * factor_r + sum_j weights[r][j] v_j
 template <int kRows, int kD, class Kv>
 static void addValues(const KvRows<Kv> &v, int first, int valid,
-                      const float *weights, const float *factors,
-                      float *sums) {
+                      const float *weights, const float *factors, float *sums) {
   constexpr int kFit = kAccumulators / kRows < 1 ? 1 : kAccumulators / kRows;
   constexpr int kMost = kFit > 8 ? 8 : kFit;
   constexpr int kVectors = kD % (16 * kMost) == 0 ? kMost : 1;
@@ -125,10 +129,10 @@ static void decodeRows(const DecodeGroup<Kv> &g, int row, int first,
                        int valid) {
   alignas(64) float scores[kRows * kScoreBlock];
   float factors[kRows];
-  scoreRows<kRows, kD>(g.q + row * kD, g.k, first, valid, scores);
+  scoreRows<kRows, kD>(g.q + row * kD, g.k, g.v, first, valid, scores);
   for (int r = 0; r < kRows; ++r)
-    factors[r] = softmaxBlock(scores + r * kScoreBlock, valid,
-                              g.peak[row + r], g.total[row + r]);
+    factors[r] = softmaxBlock(scores + r * kScoreBlock, valid, g.peak[row + r],
+                              g.total[row + r]);
   addValues<kRows, kD>(g.v, first, valid, scores, factors, g.sums + row * kD);
 }
 
@@ -154,8 +158,8 @@ static void decodeGroup(const DecodeGroup<typename Cfg::Kv> &g, int position,
 
 /// Query heads [begin, end), which share one kv head.
 template <class Cfg, int kMaxTokens>
-static void decodeHeads(const LatheContext *ctx,
-                        const AttentionArgs<Cfg> &args, int begin, int end) {
+static void decodeHeads(const LatheContext *ctx, const AttentionArgs<Cfg> &args,
+                        int begin, int end) {
   using A = AttentionDims<Cfg>;
   using Kv = typename Cfg::Kv;
   constexpr int kD = A::kD;

@@ -50,15 +50,27 @@ static PrefillTile prefillScratch(const LatheContext *ctx) {
   constexpr auto kAt = attentionPrefillScratch(AttentionDims<Cfg>::shape());
   char *p = (char *)ctx->local;
   auto at = [&](i64 offset) { return (float *)(p + offset); };
-  return {at(kAt.q),      at(kAt.sums), at(kAt.scores), at(kAt.peak),
-          at(kAt.total),  at(kAt.scale), at(kAt.keys),  at(kAt.values),
-          at(kAt.cosines), at(kAt.sines), 0, 0, 0, 0, 0};
+  return {at(kAt.q),
+          at(kAt.sums),
+          at(kAt.scores),
+          at(kAt.peak),
+          at(kAt.total),
+          at(kAt.scale),
+          at(kAt.keys),
+          at(kAt.values),
+          at(kAt.cosines),
+          at(kAt.sines),
+          0,
+          0,
+          0,
+          0,
+          0};
 }
 
 /// Appends K and V of every token and kv head to the cache.
 template <class Cfg>
-static void appendCache(const LatheContext *ctx,
-                        const AttentionArgs<Cfg> &args, PrefillTile &s) {
+static void appendCache(const LatheContext *ctx, const AttentionArgs<Cfg> &args,
+                        PrefillTile &s) {
   constexpr int kD = Cfg::kHeadDim;
   Range tokens = shareOf(ctx, ctx->tokens);
   for (int t = tokens.begin; t < tokens.end; ++t) {
@@ -153,8 +165,7 @@ template <class Cfg> static void scoreBlock(const PrefillTile &s) {
     if (visible<Cfg>(s, t / kTileRows * kTileRows) > 0)
       s.scale[row] =
           softmaxBlock(s.scores + row * kScoreBlock,
-                       s.position + t + 1 - s.first, s.peak[row],
-                       s.total[row]);
+                       s.position + t + 1 - s.first, s.peak[row], s.total[row]);
   }
 }
 
@@ -202,9 +213,8 @@ static void storeTile(const AttentionArgs<Cfg> &args, const PrefillTile &s) {
 /// Needs attentionPrefillScratch(shape).bytes in ctx->local.
 template <class Cfg>
 static void attentionPrefill(const LatheContext *ctx, const float *q,
-                             const float *k, const float *v,
-                             const float *qNorm, const float *kNorm,
-                             typename Cfg::Kv *kCache,
+                             const float *k, const float *v, const float *qNorm,
+                             const float *kNorm, typename Cfg::Kv *kCache,
                              typename Cfg::Kv *vCache, float *out) {
   using P = PrefillDims<Cfg>;
   AttentionArgs<Cfg> args{q, k, v, qNorm, kNorm, kCache, vCache, out};

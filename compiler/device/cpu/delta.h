@@ -127,8 +127,8 @@ struct DeltaGates {
 template <class Cfg>
 LATHE_INLINE DeltaGates deltaGates(const DeltaArgs &args, int head, int t) {
   i64 at = (i64)t * DeltaDims<Cfg>::kGateStride + head;
-  return {sigmoid(args.b[at]), -exp(args.aLog[head]) *
-                                   softplus(args.a[at] + args.dtBias[head])};
+  return {sigmoid(args.b[at]),
+          -exp(args.aLog[head]) * softplus(args.a[at] + args.dtBias[head])};
 }
 
 /// Moves the last taps - 1 inputs of channels [begin, end) into the state.

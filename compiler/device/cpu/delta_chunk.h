@@ -43,8 +43,7 @@ struct DeltaChunk {
   int first, count; ///< the chunk's tokens
 };
 
-template <class Cfg>
-static DeltaChunk chunkScratch(const LatheContext *ctx) {
+template <class Cfg> static DeltaChunk chunkScratch(const LatheContext *ctx) {
   constexpr DeltaChunkScratch kAt =
       deltaChunkScratch(DeltaDims<Cfg>::shape(Cfg::kChunk));
   char *p = (char *)ctx->local;
@@ -88,18 +87,17 @@ static void clearRows(float *rows, int width, int begin, int end) {
     store(rows + i, splat(0.0f));
 }
 
-/// dots[i][j] = rows_i . k_j for the tiles that hold some j <= i.
+/// dots[i][j] = rows_i . k_j for the vectors that hold some j <= i: narrow
+/// tiles, to follow the diagonal.
 template <class Cfg>
 static void dotTiles(const DeltaChunk &s, const float *rows, float *dots) {
   constexpr int kK = Cfg::kKeyDim, kN = Cfg::kChunk;
-  constexpr int kVectors = panelVectors(kN);
   for (int i = 0; i < s.count; i += kTileRows)
-    for (int j = 0; j < i + kTileRows && j < kN; j += 16 * kVectors) {
-      Tile<kTileRows, kVectors> acc = {};
+    for (int j = 0; j < i + kTileRows; j += 16) {
+      Tile<kTileRows, 1> acc = {};
       multiply(acc, rows + i * kK, kK, 1, s.kTransposed + j, kN, kK);
       for (int r = 0; r < kTileRows; ++r)
-        for (int x = 0; x < kVectors; ++x)
-          store(dots + (i + r) * kN + j + 16 * x, acc.v[r][x]);
+        store(dots + (i + r) * kN + j, acc.v[r][0]);
     }
 }
 
@@ -112,10 +110,6 @@ static void loadChunk(const DeltaArgs &args, int keyHead, DeltaChunk &s) {
   clearRows(s.q, kK, s.count, padded);
   clearRows(s.k, kK, s.count, padded);
   packTransposed(s.k, kK, s.count, kK, s.kTransposed, kN);
-  // A tile is up to two vectors wide; the transpose filled whole vectors.
-  for (int j = roundUp(s.count, 16); j < kN; j += 16)
-    for (int i = 0; i < kK; ++i)
-      store(s.kTransposed + i * kN + j, splat(0.0f));
   dotTiles<Cfg>(s, s.k, s.kk);
   dotTiles<Cfg>(s, s.q, s.qk);
 }
@@ -189,8 +183,8 @@ LATHE_INLINE void solveTile(const DeltaChunk &s, int i, const float *v,
     for (int c = 0; c < r; ++c)
 #pragma unroll
       for (int x = 0; x < kVectors; ++x)
-        acc.v[r][x] = fma(splat(s.lower[(i + r) * kN + i + c]), acc.v[c][x],
-                          acc.v[r][x]);
+        acc.v[r][x] =
+            fma(splat(s.lower[(i + r) * kN + i + c]), acc.v[c][x], acc.v[r][x]);
 #pragma unroll
   for (int r = 0; r < kTileRows; ++r)
 #pragma unroll
@@ -287,12 +281,11 @@ static void chunkHeads(const DeltaArgs &args, int begin, int end, int tokens,
 template <class Cfg>
 static void deltaChunk(const LatheContext *ctx, const float *qkv,
                        const float *a, const float *b, const float *convWeight,
-                       const float *aLog, const float *dtBias,
-                       float *convState, float *state, float *out) {
+                       const float *aLog, const float *dtBias, float *convState,
+                       float *state, float *out) {
   using D = DeltaDims<Cfg>;
   static_assert(Cfg::kChunk % 16 == 0);
-  DeltaArgs args{qkv,    a,         b,     convWeight, aLog,
-                 dtBias, convState, state, out};
+  DeltaArgs args{qkv, a, b, convWeight, aLog, dtBias, convState, state, out};
   DeltaChunk s = chunkScratch<Cfg>(ctx);
   Range heads = shareOf(ctx, Cfg::kValueHeads);
   for (int h = heads.begin; h < heads.end;) {

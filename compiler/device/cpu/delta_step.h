@@ -26,10 +26,12 @@
 
 namespace lathe {
 
+// Vectors of columns per block. With several tokens a block must fit into L1;
+// a single one passes only twice, where whole rows stream best.
 #ifdef __AVX512F__
-constexpr int kStepVectors = 4;
+constexpr int kStepVectors = 4, kSingleStepVectors = 8;
 #else
-constexpr int kStepVectors = 2;
+constexpr int kStepVectors = 2, kSingleStepVectors = 2;
 #endif
 
 /// One value head's work: rows are dense, `out` has the activation's stride.
@@ -74,6 +76,10 @@ static void stepColumns(const DeltaStepHead &h, int column) {
   StateReads<kVectors> reads = {};
   f32x16 row[kVectors], d[kVectors];
   for (int i = 0; i < D::kK; ++i) {
+    // The first block brings whole rows into L2: strips stream badly.
+    if (column == 0 && 16 * kVectors < D::kV)
+      for (int j = 0; j < D::kV; j += 16)
+        __builtin_prefetch(state + (i + 8) * D::kV + j, 0, 2);
 #pragma unroll
     for (int j = 0; j < kVectors; ++j)
       row[j] = load(state + i * D::kV + j * 16);
@@ -102,26 +108,33 @@ static void stepColumns(const DeltaStepHead &h, int column) {
   }
 }
 
-template <class Cfg> static void stepHead(const DeltaStepHead &h) {
-  constexpr int kV = Cfg::kValueDim;
-  constexpr int kWhole = kV / (16 * kStepVectors) * (16 * kStepVectors);
-  for (int c = 0; c < kWhole; c += 16 * kStepVectors)
-    stepColumns<Cfg, kStepVectors>(h, c);
+template <class Cfg, int kVectors>
+static void stepBlocks(const DeltaStepHead &h) {
+  constexpr int kV = Cfg::kValueDim, kWidth = 16 * kVectors;
+  constexpr int kWhole = kV / kWidth * kWidth;
+  for (int c = 0; c < kWhole; c += kWidth)
+    stepColumns<Cfg, kVectors>(h, c);
   for (int c = kWhole; c < kV; c += 16)
     stepColumns<Cfg, 1>(h, c);
+}
+
+template <class Cfg> static void stepHead(const DeltaStepHead &h) {
+  if (h.tokens == 1 && Cfg::kValueDim % (16 * kSingleStepVectors) == 0)
+    stepBlocks<Cfg, kSingleStepVectors>(h);
+  else
+    stepBlocks<Cfg, kStepVectors>(h);
 }
 
 /// Conv, norms, gates and the delta rule for ctx->tokens <= kMaxTokens tokens.
 /// Needs deltaStepScratch(shape, kMaxTokens).bytes in ctx->local.
 template <class Cfg, int kMaxTokens>
-static void deltaStep(const LatheContext *ctx, const float *qkv,
-                      const float *a, const float *b, const float *convWeight,
+static void deltaStep(const LatheContext *ctx, const float *qkv, const float *a,
+                      const float *b, const float *convWeight,
                       const float *aLog, const float *dtBias, float *convState,
                       float *state, float *out) {
   using D = DeltaDims<Cfg>;
   constexpr DeltaStepScratch kAt = deltaStepScratch(D::shape(0), kMaxTokens);
-  DeltaArgs args{qkv,    a,         b,     convWeight, aLog,
-                 dtBias, convState, state, out};
+  DeltaArgs args{qkv, a, b, convWeight, aLog, dtBias, convState, state, out};
   char *local = (char *)ctx->local;
   float *q = (float *)(local + kAt.q), *k = (float *)(local + kAt.k);
   float *v = (float *)(local + kAt.v);
@@ -144,8 +157,9 @@ static void deltaStep(const LatheContext *ctx, const float *qkv,
       beta[t] = gates.beta;
       decay[t] = exp(gates.g);
     }
-    stepHead<Cfg>({q, k, v, beta, decay, dots, state + (i64)head * D::kK * D::kV,
-                   out + head * D::kV, tokens});
+    stepHead<Cfg>({q, k, v, beta, decay, dots,
+                   state + (i64)head * D::kK * D::kV, out + head * D::kV,
+                   tokens});
   }
   advanceConvState<Cfg>(ctx, args);
 }

@@ -40,8 +40,7 @@ LATHE_INLINE void gatherFrom(Plain<Format>, const u8 *table, int row,
 /// A packed tile holds a column's sixteen rows side by side.
 template <int K, class Format>
 LATHE_INLINE void gatherFrom(Format, const u8 *packed, int row, float *out) {
-  const u8 *tile =
-      packed + row / LATHE_LANES * Format::tileBytes(K);
+  const u8 *tile = packed + row / LATHE_LANES * Format::tileBytes(K);
   const int lane = row % LATHE_LANES;
   for (int k = 0; k < strideOf(K); k += 16) {
     if constexpr (!Format::kQuantized) {

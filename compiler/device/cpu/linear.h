@@ -28,9 +28,8 @@ struct Share {
 
 private:
   LATHE_MEMBER int boundary(i64 at, int count, int step) const {
-    if (at >= total)
-      return count;
-    return (int)((at * count + total * step / 2) / (total * step)) * step;
+    const i64 tile = (at * count + total * step / 2) / (total * step) * step;
+    return at >= total || tile > count ? count : (int)tile;
   }
 };
 

@@ -78,15 +78,15 @@ template <class Format, int Step, int Tiles> struct QuantizedPanel {
       for (int t = 0; t < kTokenBlock; ++t)
 #pragma unroll
         for (int j = 0; j < R; ++j)
-          sums[t][r + j] = fma(__builtin_convertvector(acc[t][j], f32x16),
-                               scale[r + j] * x.scale(k, token + t),
-                               sums[t][r + j]);
+          sums[t][r + j] =
+              fma(__builtin_convertvector(acc[t][j], f32x16),
+                  scale[r + j] * x.scale(k, token + t), sums[t][r + j]);
     }
   }
 
   template <class Form>
-  LATHE_INLINE void dotColumns(i32x16 (&acc)[kTokenBlock][R],
-                               const u8x64 *w, const i8 *a) {
+  LATHE_INLINE void dotColumns(i32x16 (&acc)[kTokenBlock][R], const u8x64 *w,
+                               const i8 *a) {
 #pragma unroll 1
     for (int i = 0; i < Step / 16; ++i)
       dotBlock<R, kTokenBlock>(acc, w + i * 4 * R, a + 16 * i,
@@ -172,8 +172,7 @@ LATHE_INLINE void matmulTiles(const In &x, const u8 *const (&tiles)[Tiles],
   f32x16 sums[kSuperBlock][Tiles];
   const int tokens = x.tokens();
   for (int begin = 0; begin < tokens; begin += kSuperBlock) {
-    const int end =
-        begin + kSuperBlock < tokens ? begin + kSuperBlock : tokens;
+    const int end = begin + kSuperBlock < tokens ? begin + kSuperBlock : tokens;
     matmulBlock<Format>(x, tiles, begin, end, sums);
     for (int t = begin; t < end; ++t) {
       f32x16(&y)[Tiles] = sums[t - begin];

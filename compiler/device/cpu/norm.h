@@ -20,8 +20,9 @@ template <int kWidth> static float normFactor(const float *x, float eps) {
   constexpr int kWhole = kWidth / 16 * 16;
   // Four chains hide the latency of fma.
   f32x16 parts[4] = {};
-  for (int i = 0; i < kWhole; i += 16)
-    parts[i / 16 % 4] = fma(load(x + i), load(x + i), parts[i / 16 % 4]);
+#pragma unroll 4
+  for (int i = 0; i < kWhole / 16; ++i)
+    parts[i % 4] = fma(load(x + i * 16), load(x + i * 16), parts[i % 4]);
   float total = sum((parts[0] + parts[1]) + (parts[2] + parts[3]));
   for (int i = kWhole; i < kWidth; ++i)
     total = fma(x[i], x[i], total);

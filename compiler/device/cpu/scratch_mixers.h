@@ -87,8 +87,8 @@ constexpr DeltaChunkScratch deltaChunkScratch(const DeltaShape &s) {
   r.v = c.floats(n * s.valueDim);
   r.solved = c.floats(n * 32);
   r.gates = c.floats(5 * n);
-  r.state = c.floats((long long)s.valueHeads / s.keyHeads * s.keyDim *
-                     s.valueDim);
+  r.state =
+      c.floats((long long)s.valueHeads / s.keyHeads * s.keyDim * s.valueDim);
   r.bytes = c.bytes;
   return r;
 }
@@ -101,8 +101,8 @@ struct AttentionDecodeScratch {
   long long cosines, sines; ///< [tokens][rotary / 2]
   long long bytes;
 };
-constexpr AttentionDecodeScratch
-attentionDecodeScratch(const AttentionShape &s, int maxTokens) {
+constexpr AttentionDecodeScratch attentionDecodeScratch(const AttentionShape &s,
+                                                        int maxTokens) {
   ScratchCursor c;
   AttentionDecodeScratch r{};
   long long rows = (long long)maxTokens * (s.heads / s.kvHeads);

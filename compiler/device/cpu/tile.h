@@ -62,9 +62,8 @@ template <int kRows, int kVectors> struct Tile {
 
 /// acc[r][:] += sum over k < count of a[r * aRow + k * aStep] * b[k * bStep].
 template <int kRows, int kVectors, class B>
-LATHE_INLINE void multiply(Tile<kRows, kVectors> &acc, const float *a,
-                           int aRow, int aStep, const B *b, int bStep,
-                           int count) {
+LATHE_INLINE void multiply(Tile<kRows, kVectors> &acc, const float *a, int aRow,
+                           int aStep, const B *b, int bStep, int count) {
   for (int k = 0; k < count; ++k) {
     f32x16 row[kVectors];
 #pragma unroll
@@ -86,8 +85,8 @@ LATHE_INLINE f32x16 sumEach(const f32x16 *v) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     f32x16 x = v[i], y = v[i + 8];
-    a[i] = __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18,
-                                   19, 20, 21, 22, 23) +
+    a[i] = __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19,
+                                   20, 21, 22, 23) +
            __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25,
                                    26, 27, 28, 29, 30, 31);
   }
@@ -96,16 +95,16 @@ LATHE_INLINE f32x16 sumEach(const f32x16 *v) {
     f32x16 x = a[i], y = a[i + 4];
     b[i] = __builtin_shufflevector(x, y, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10,
                                    11, 24, 25, 26, 27) +
-           __builtin_shufflevector(x, y, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13,
-                                   14, 15, 28, 29, 30, 31);
+           __builtin_shufflevector(x, y, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14,
+                                   15, 28, 29, 30, 31);
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     f32x16 x = b[i], y = b[i + 2];
     c[i] = __builtin_shufflevector(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24,
                                    25, 12, 13, 28, 29) +
-           __builtin_shufflevector(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11,
-                                   26, 27, 14, 15, 30, 31);
+           __builtin_shufflevector(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26,
+                                   27, 14, 15, 30, 31);
   }
   return __builtin_shufflevector(c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24,
                                  10, 26, 12, 28, 14, 30) +
@@ -120,8 +119,8 @@ LATHE_INLINE void transpose(f32x16 (&m)[16]) {
     f32x16 t[16];
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      t[2 * i] = __builtin_shufflevector(m[i], m[i + 8], 0, 16, 1, 17, 2, 18,
-                                         3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      t[2 * i] = __builtin_shufflevector(m[i], m[i + 8], 0, 16, 1, 17, 2, 18, 3,
+                                         19, 4, 20, 5, 21, 6, 22, 7, 23);
       t[2 * i + 1] =
           __builtin_shufflevector(m[i], m[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
                                   12, 28, 13, 29, 14, 30, 15, 31);

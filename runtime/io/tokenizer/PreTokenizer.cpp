@@ -30,8 +30,6 @@ PreTokenizer::create(const std::vector<PreTokenizerStep> &steps) {
     }
     result.steps.push_back(std::move(compiled));
   }
-  LATHE_ASSIGN_OR_RETURN(result.leadingSpace,
-                         Regex::compile(R"(\A\s)", "leading space"));
   return result;
 }
 
@@ -50,12 +48,9 @@ Status PreTokenizer::apply(size_t index, std::string_view text,
   }
   const Step &step = steps[index];
   std::string prefixed;
-  if (step.addPrefixSpace) {
-    LATHE_ASSIGN_OR_RETURN(auto space, leadingSpace->find(text, 0, scratch));
-    if (!space) {
-      prefixed = " " + std::string(text);
-      text = prefixed;
-    }
+  if (step.addPrefixSpace && text[0] != ' ') {
+    prefixed = " " + std::string(text);
+    text = prefixed;
   }
   if (!step.regex)
     return apply(index + 1, text, scratch, visit);

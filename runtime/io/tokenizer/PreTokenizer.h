@@ -41,7 +41,6 @@ private:
                const Visit &visit) const;
 
   std::vector<Step> steps;
-  std::optional<Regex> leadingSpace;
 };
 
 } // namespace lathe

@@ -114,6 +114,8 @@ struct RegexScratch::State {
     pcre2_set_heap_limit(context, kHeapLimitKib);
     pcre2_jit_stack_assign(context, nullptr, stack);
   }
+  State(const State &) = delete;
+  State &operator=(const State &) = delete;
   ~State() {
     pcre2_match_data_free(match);
     pcre2_match_context_free(context);
@@ -128,6 +130,10 @@ struct Regex::Code {
   pcre2_code *compiled;
   std::string field;
 
+  Code(pcre2_code *compiled, std::string_view field)
+      : compiled(compiled), field(field) {}
+  Code(const Code &) = delete;
+  Code &operator=(const Code &) = delete;
   ~Code() { pcre2_code_free(compiled); }
 };
 
@@ -153,8 +159,9 @@ StatusOr<Regex> Regex::compilePcre(std::string_view pattern,
     return modelError(std::string(field) + ": the regex has " +
                       std::to_string(pattern.size()) + " bytes, the limit is " +
                       std::to_string(kMaxPattern));
-  uint32_t options = PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C |
-                     (isLiteral ? PCRE2_LITERAL : PCRE2_UCP);
+  uint32_t options =
+      PCRE2_UTF |
+      (isLiteral ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code *compiled =
@@ -162,7 +169,7 @@ StatusOr<Regex> Regex::compilePcre(std::string_view pattern,
                     pattern.size(), options, &error, &offset, nullptr);
   if (!compiled)
     return refuse(field, offset, describe(error));
-  auto code = std::make_unique<Code>(Code{compiled, std::string(field)});
+  auto code = std::make_unique<Code>(compiled, field);
   // Without the JIT, where the system forbids it, the interpreter takes over.
   pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
   return Regex(std::move(code));

@@ -31,6 +31,7 @@ struct Tokenizer::Impl {
     uint32_t length = 0;
     bool known = false;
     bool special = false;
+    bool ordinary = false; ///< in the model's vocabulary and not special
   };
 
   TokenizerFile file;
@@ -43,8 +44,8 @@ struct Tokenizer::Impl {
   std::optional<AddedTokens> normalizedTokens;
 
   Status build();
-  Status addToken(std::string_view spelling, int32_t id,
-                  std::string_view field);
+  Status addToken(std::string_view spelling, int32_t id, std::string_view field,
+                  bool isByteLevel);
   Status addVocabulary();
   Status addAddedTokens();
   Status createBpe();
@@ -65,11 +66,13 @@ Status Tokenizer::Impl::build() {
   LATHE_ASSIGN_OR_RETURN(preTokenizer, PreTokenizer::create(file.steps));
   file.vocab = {};
   file.merges = {};
+  file.mergeText = {};
   return absl::OkStatus();
 }
 
+/// Added tokens are plain text, those of the vocabulary spell bytes.
 Status Tokenizer::Impl::addToken(std::string_view spelling, int32_t id,
-                                 std::string_view field) {
+                                 std::string_view field, bool isByteLevel) {
   auto fail = [&](const std::string &what) {
     return modelError(file.name + ": " + std::string(field) + ": " +
                       quoteToken(spelling) + what);
@@ -84,7 +87,10 @@ Status Tokenizer::Impl::addToken(std::string_view spelling, int32_t id,
     return fail(" appears twice");
   token.known = true;
   token.offset = uint32_t(bytes.size());
-  appendBytesOfSpelling(bytes, spelling);
+  if (isByteLevel)
+    appendBytesOfSpelling(bytes, spelling);
+  else
+    bytes += spelling;
   token.length = uint32_t(bytes.size() - token.offset);
   return absl::OkStatus();
 }
@@ -94,8 +100,11 @@ Status Tokenizer::Impl::addVocabulary() {
   tokens.reserve(file.vocab.size() + file.addedTokens.size());
   bytes.reserve(file.text.size() / 2);
   for (const auto &entry : file.vocab)
-    LATHE_RETURN_IF_ERROR(
-        addToken(file.view(entry.token), entry.id, "model.vocab"));
+    LATHE_RETURN_IF_ERROR(addToken(file.view(file.text, entry.token), entry.id,
+                                   "model.vocab",
+                                   /*isByteLevel=*/true));
+  for (Token &token : tokens)
+    token.ordinary = token.known;
   return absl::OkStatus();
 }
 
@@ -134,8 +143,8 @@ Status Tokenizer::Impl::addMerges() {
     return entry == ids.end() ? -1 : entry->second;
   };
   for (size_t rank = 0; rank < file.merges.size(); ++rank) {
-    std::string_view left = file.view(file.merges[rank].left);
-    std::string_view right = file.view(file.merges[rank].right);
+    std::string_view left = file.view(file.mergeText, file.merges[rank].left);
+    std::string_view right = file.view(file.mergeText, file.merges[rank].right);
     merged.assign(left);
     merged += right;
     int32_t leftId = find(left), rightId = find(right), mergedId = find(merged);
@@ -152,17 +161,22 @@ Status Tokenizer::Impl::addMerges() {
 }
 
 Status Tokenizer::Impl::addAddedTokens() {
-  for (const AddedToken &added : file.addedTokens) {
+  for (AddedToken &added : file.addedTokens) {
+    if (file.nfc && added.normalized)
+      added.content = toNfc(added.content);
     auto known = ids.find(added.content);
     if (known == ids.end()) {
-      LATHE_RETURN_IF_ERROR(addToken(added.content, added.id, "added_tokens"));
+      LATHE_RETURN_IF_ERROR(addToken(added.content, added.id, "added_tokens",
+                                     /*isByteLevel=*/false));
     } else if (known->second != added.id) {
       return modelError(
           file.name + ": added_tokens: " + quoteToken(added.content) +
           " has the id " + std::to_string(added.id) +
           " but already has the id " + std::to_string(known->second));
     }
-    tokens[size_t(added.id)].special |= added.special;
+    Token &token = tokens[size_t(added.id)];
+    token.special |= added.special;
+    token.ordinary &= !token.special;
   }
   return absl::OkStatus();
 }
@@ -171,9 +185,6 @@ Status Tokenizer::Impl::createMatchers() {
   std::vector<AddedToken> raw, normalized;
   for (const AddedToken &added : file.addedTokens)
     (added.normalized ? normalized : raw).push_back(added);
-  if (file.nfc)
-    for (AddedToken &added : normalized)
-      added.content = toNfc(added.content);
   LATHE_ASSIGN_OR_RETURN(rawTokens, AddedTokens::create(std::move(raw)));
   LATHE_ASSIGN_OR_RETURN(normalizedTokens,
                          AddedTokens::create(std::move(normalized)));
@@ -185,7 +196,8 @@ void Tokenizer::Impl::encodePiece(std::string_view piece,
   if (file.ignoreMerges) {
     std::string spelling;
     appendByteLevelSpelling(spelling, piece);
-    if (auto id = ids.find(spelling); id != ids.end()) {
+    auto id = ids.find(spelling);
+    if (id != ids.end() && tokens[size_t(id->second)].ordinary) {
       out.push_back(id->second);
       return;
     }

@@ -176,7 +176,8 @@ Status readModel(const JsonValue &root, TokenizerFile &file) {
     return unsupported(model, type, "BPE");
   LATHE_ASSIGN_OR_RETURN(auto vocab, model.find("vocab"));
   if (!vocab)
-    return model.error("vocab: missing; expected an object of tokens and ids");
+    return root.error(
+        "model.vocab: missing; expected an object of tokens and ids");
   if (!vocab->isObject())
     return vocab->mismatch("an object of tokens and ids");
   LATHE_ASSIGN_OR_RETURN(auto merges, model.find("merges"));

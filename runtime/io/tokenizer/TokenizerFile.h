@@ -52,7 +52,7 @@ struct PreTokenizerStep {
 };
 
 struct TokenizerFile {
-  /// A piece of `text`.
+  /// A piece of `text` or `mergeText`.
   struct Span {
     uint32_t offset = 0;
     uint32_t length = 0;
@@ -66,8 +66,9 @@ struct TokenizerFile {
   };
 
   std::string name; ///< the file's name, for errors
-  std::string text; ///< all token strings of vocab and merges
+  std::string text; ///< the tokens of `vocab`
   std::vector<VocabEntry> vocab;
+  std::string mergeText;     ///< the tokens of `merges`
   std::vector<Merge> merges; ///< best first
   std::vector<AddedToken> addedTokens;
   std::vector<PreTokenizerStep> steps; ///< the last, and only it, is ByteLevel
@@ -76,8 +77,8 @@ struct TokenizerFile {
   bool ignoreMerges = false; ///< a piece that is a token is never merged
   bool nfc = false;
 
-  std::string_view view(Span span) const {
-    return std::string_view(text).substr(span.offset, span.length);
+  static std::string_view view(std::string_view text, Span span) {
+    return text.substr(span.offset, span.length);
   }
 
   /// Reads `json`; `name` is used in errors, which are modelErrors.

@@ -61,15 +61,16 @@ uint8_t combiningClass(utf8proc_int32_t codePoint) {
 /// Puts each run of combining marks into canonical order. utf8proc would do
 /// this with a bubble sort, which a long run of marks makes quadratic.
 void orderMarks(std::vector<utf8proc_int32_t> &points) {
-  auto isStarter = [](utf8proc_int32_t c) { return combiningClass(c) == 0; };
-  auto begin = points.begin();
-  while (begin != points.end()) {
-    begin = std::find_if_not(begin, points.end(), isStarter);
-    auto end = std::find_if(begin, points.end(), isStarter);
-    std::stable_sort(begin, end, [](auto a, auto b) {
-      return combiningClass(a) < combiningClass(b);
-    });
-    begin = end;
+  std::vector<uint64_t> run; // class, then place, then code point
+  for (size_t i = 0; i < points.size(); ++i) {
+    size_t begin = i;
+    run.clear();
+    for (; i < points.size() && combiningClass(points[i]) != 0; ++i)
+      run.push_back(uint64_t(combiningClass(points[i])) << 56 |
+                    uint64_t(i - begin) << 21 | uint64_t(points[i]));
+    std::sort(run.begin(), run.end());
+    for (size_t j = 0; j < run.size(); ++j)
+      points[begin + j] = utf8proc_int32_t(run[j] & 0x1FFFFF);
   }
 }
 

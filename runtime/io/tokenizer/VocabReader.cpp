@@ -45,7 +45,7 @@ public:
     case Place::Pair:
       if (pairSize == 2)
         return badMerge("more than two tokens");
-      pair[pairSize++] = store(value);
+      pair[pairSize++] = store(file.mergeText, value);
       return true;
     }
     return false;
@@ -53,7 +53,7 @@ public:
 
   bool key(std::string &value) {
     if (place == Place::Vocab) {
-      token = store(value);
+      token = store(file.text, value);
       return true;
     }
     if (open.back()->size() >= kMaxMembers)
@@ -112,7 +112,7 @@ private:
   }
 
   bool badId(const std::string &found) {
-    return fail("model.vocab: " + quoteToken(file.view(token)) +
+    return fail("model.vocab: " + quoteToken(file.view(file.text, token)) +
                 ": expected an id from 0 to " + std::to_string(kMaxTokenId) +
                 ", found " + found);
   }
@@ -123,10 +123,9 @@ private:
                 found);
   }
 
-  TokenizerFile::Span store(std::string_view value) {
-    TokenizerFile::Span span{uint32_t(file.text.size()),
-                             uint32_t(value.size())};
-    file.text += value;
+  static TokenizerFile::Span store(std::string &text, std::string_view value) {
+    TokenizerFile::Span span{uint32_t(text.size()), uint32_t(value.size())};
+    text += value;
     return span;
   }
 
@@ -136,8 +135,9 @@ private:
     if (space == std::string_view::npos ||
         value.find(' ', space + 1) != std::string_view::npos)
       return badMerge(quoteToken(value));
-    file.merges.push_back(
-        {store(value.substr(0, space)), store(value.substr(space + 1))});
+    TokenizerFile::Span left = store(file.mergeText, value.substr(0, space));
+    TokenizerFile::Span right = store(file.mergeText, value.substr(space + 1));
+    file.merges.push_back({left, right});
     return true;
   }
 
@@ -205,7 +205,8 @@ Status readTokenizerJson(std::string_view json, TokenizerFile &file,
     return modelError(file.name + ": " + std::to_string(json.size()) +
                       " bytes, the limit is " + std::to_string(kMaxJsonBytes));
   Reader reader(file, rest);
-  file.text.reserve(json.size() / 2);
+  file.text.reserve(json.size() / 4);
+  file.mergeText.reserve(json.size() / 4);
   if (!Json::sax_parse(json.data(), json.data() + json.size(), &reader))
     return reader.status.ok() ? modelError(file.name + ": not valid JSON")
                               : reader.status;

@@ -15,7 +15,7 @@
 
 namespace lathe {
 
-/// Parses `json` into `file.text`, `file.vocab` and `file.merges` and puts
+/// Parses `json` into the vocabulary and merges of `file` and puts
 /// everything else into `rest`, where the two members are left as empty
 /// containers. Checks syntax, types and id ranges; repeated tokens or ids are
 /// for the caller to find.

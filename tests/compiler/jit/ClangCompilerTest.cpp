@@ -1,5 +1,6 @@
 #include "compiler/jit/ClangCompiler.h"
 
+#include "compiler/device/DeviceFiles.h"
 #include "tests/compiler/jit/Kernels.h"
 
 #include <thread>
@@ -48,6 +49,17 @@ TEST(ClangCompilerTest, SeesNoFileOfTheSystem) {
                              "\"/usr/include/stdio.h\"", "\"missing.h\""})
     EXPECT_FALSE(compiler.compile("k", std::string("#include ") + header).ok())
         << header;
+}
+
+TEST(ClangCompilerTest, EveryDeviceHeaderCompilesAloneForEveryTarget) {
+  for (bool forced : {false, true}) {
+    ClangCompiler compiler(targetOf(forced));
+    for (const device::File &file : device::cpuFiles()) {
+      std::string text = "#include \"" + std::string(file.path) + "\"\n";
+      auto object = compiler.compile("header", text);
+      EXPECT_TRUE(object.ok()) << object.status();
+    }
+  }
 }
 
 TEST(ClangCompilerTest, VectorsUseTheTargetsRegistersOnly) {

@@ -1,111 +1,13 @@
 // Each eval against numbers worked out by hand, or against a closed form
 // written another way. Policy: ir/SPEC.md, "Test policy".
 
-#include "ir/graph/Graph.h"
-#include "ir/kernel/Kernel.h"
-#include "ir/reference/Interpreter.h"
+#include "tests/ir/reference/ReferenceTest.h"
 #include "runtime/base/Float.h"
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Parser/Parser.h"
-#include "gtest/gtest.h"
-
-#include <cmath>
 #include <complex>
-#include <map>
-#include <random>
 
 namespace lathe::reference {
 namespace {
-
-struct FakeWeights : WeightProvider {
-  std::map<std::string, HostWeight, std::less<>> weights;
-  std::map<std::string, Tensor, std::less<>> tensors;
-
-  StatusOr<const HostWeight *> weight(std::string_view name,
-                                      const WeightDesc &) override {
-    auto it = weights.find(name);
-    if (it == weights.end())
-      return modelError("no such weight");
-    return &it->second;
-  }
-
-  StatusOr<Tensor> tensor(std::string_view name,
-                          llvm::ArrayRef<int64_t>) override {
-    auto it = tensors.find(name);
-    if (it == tensors.end())
-      return modelError("no such tensor");
-    return it->second;
-  }
-};
-
-class ReferenceTest : public testing::Test {
-protected:
-  ReferenceTest() {
-    context.loadDialect<graph::GraphDialect, kernel::KernelDialect,
-                        mlir::func::FuncDialect>();
-  }
-
-  /// Runs @f of a module.
-  StatusOr<std::vector<Value>> runModule(const std::string &text,
-                                         std::vector<Value> args) {
-    module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
-    if (!module)
-      return modelError("the test's module does not parse");
-    return run(module->lookupSymbol<mlir::FunctionOpInterface>("f"),
-               std::move(args), weights);
-  }
-
-  /// Runs one operation: `params` are the function's parameters, `types` its
-  /// result types, all of which the operation returns.
-  std::vector<Value> evaluate(const std::string &params, const std::string &op,
-                              const std::vector<std::string> &types,
-                              std::vector<Value> args) {
-    std::string names, list;
-    for (size_t i = 0; i < types.size(); ++i) {
-      names += (i ? ", %r" : "%r") + std::to_string(i);
-      list += (i ? ", " : "") + types[i];
-    }
-    auto results =
-        runModule("func.func @f(" + params + ") -> (" + list + ") {\n" + names +
-                      " = " + op + "\nreturn " + names + " : " + list + "\n}",
-                  std::move(args));
-    EXPECT_TRUE(results.ok()) << results.status();
-    return results.ok() ? *results : std::vector<Value>(types.size());
-  }
-
-  Tensor evaluateOne(const std::string &params, const std::string &op,
-                     const std::string &type, std::vector<Value> args) {
-    return std::get<Tensor>(
-        evaluate(params, op, {type}, std::move(args)).front());
-  }
-
-  Tensor random(int64_t rows, int64_t cols) {
-    std::normal_distribution<float> normal;
-    Tensor x(rows, cols);
-    for (float &value : x.data)
-      value = normal(generator);
-    return x;
-  }
-
-  mlir::MLIRContext context;
-  mlir::OwningOpRef<mlir::ModuleOp> module;
-  FakeWeights weights;
-  std::mt19937 generator{1};
-};
-
-void expectNear(const std::vector<float> &found,
-                const std::vector<double> &expected, double tolerance = 1e-6) {
-  ASSERT_EQ(found.size(), expected.size());
-  for (size_t i = 0; i < found.size(); ++i)
-    EXPECT_NEAR(found[i], expected[i],
-                tolerance * std::fmax(1, std::fabs(expected[i])))
-        << "at " << i;
-}
-
-Tensor rowsOf(const Tensor &x, int64_t begin, int64_t end) {
-  return {end - begin, x.cols, {x.row(begin), x.row(end)}};
-}
 
 //===----------------------------------------------------------------------===//
 // Elementwise and shape
@@ -221,15 +123,6 @@ TEST_F(ReferenceTest, RopeIsComplexMultiplication) {
 // Linear algebra
 //===----------------------------------------------------------------------===//
 
-HostWeight denseF32(int64_t rows, int64_t cols,
-                    const std::vector<float> &values) {
-  HostWeight weight;
-  weight.desc = {WeightFormat::F32, rows, cols};
-  auto *bytes = reinterpret_cast<const uint8_t *>(values.data());
-  weight.data.assign(bytes, bytes + values.size() * sizeof(float));
-  return weight;
-}
-
 TEST_F(ReferenceTest, EmbeddingPicksRows) {
   HostWeight table = denseF32(3, 2, {0, 1, 10, 11, 20, 21});
   Tensor y = evaluateOne(
@@ -319,200 +212,6 @@ TEST_F(ReferenceTest, LinearNvFp4) {
 }
 
 //===----------------------------------------------------------------------===//
-// Mixers
-//===----------------------------------------------------------------------===//
-
-TEST_F(ReferenceTest, ShortConvByHand) {
-  // One channel, two taps, history 10: sums 1*10+2*1, 1*1+2*(-3).
-  auto results = evaluate(
-      "%x: tensor<?x1xf32>, %w: tensor<1x2xf32>, %s: !graph.conv<1x1>",
-      "graph.short_conv %x, %w, %s : tensor<?x1xf32>, tensor<1x2xf32>, "
-      "!graph.conv<1x1>",
-      {"tensor<?x1xf32>", "!graph.conv<1x1>"},
-      {Tensor(2, 1, {1, -3}), Tensor(1, 2, {1, 2}), ConvState{{10}}});
-  expectNear(std::get<Tensor>(results[0]).data,
-             {12 / (1 + std::exp(-12)), -5 / (1 + std::exp(5))});
-  expectNear(std::get<ConvState>(results[1]).data, {-3});
-}
-
-TEST_F(ReferenceTest, ShortConvKeepsOldHistory) {
-  // One new token: two of the three remembered steps stay.
-  auto results = evaluate(
-      "%x: tensor<?x2xf32>, %w: tensor<2x4xf32>, %s: !graph.conv<3x2>",
-      "graph.short_conv %x, %w, %s : tensor<?x2xf32>, tensor<2x4xf32>, "
-      "!graph.conv<3x2>",
-      {"tensor<?x2xf32>", "!graph.conv<3x2>"},
-      {Tensor(1, 2, {7, 8}), Tensor(2, 4, {1, 0, 0, 0, 0, 0, 0, 1}),
-       ConvState{{1, 2, 3, 4, 5, 6}}});
-  expectNear(std::get<Tensor>(results[0]).data,
-             {1 / (1 + std::exp(-1)), 8 / (1 + std::exp(-8))});
-  expectNear(std::get<ConvState>(results[1]).data, {3, 4, 5, 6, 7, 8});
-}
-
-TEST_F(ReferenceTest, DeltaGates) {
-  // softplus is log(1 + e^x), and x itself where e^x overflows a float.
-  Tensor a(1, 2, {0.5f, 200}), b(1, 2, {0, 2});
-  Tensor aLog(1, 2, {std::log(3.0f), 0}), dtBias(1, 2, {0.25f, 1});
-  auto results = evaluate(
-      "%a: tensor<?x2xf32>, %b: tensor<?x2xf32>, %l: tensor<2xf32>, "
-      "%d: tensor<2xf32>",
-      "graph.delta_gates %a, %b, %l, %d : tensor<?x2xf32>, tensor<2xf32>",
-      {"tensor<?x2xf32>", "tensor<?x2xf32>"}, {a, b, aLog, dtBias});
-  expectNear(std::get<Tensor>(results[0]).data,
-             {-3 * std::log(1 + std::exp(0.75)), -201});
-  expectNear(std::get<Tensor>(results[1]).data, {0.5, 1 / (1 + std::exp(-2))});
-}
-
-struct DeltaCase {
-  Tensor q, k, v, decay, beta;
-  RecurrentState state;
-};
-
-const char *const kDeltaParams =
-    "%q: tensor<?x8xf32>, %k: tensor<?x8xf32>, %v: tensor<?x12xf32>, "
-    "%g: tensor<?x4xf32>, %b: tensor<?x4xf32>, %s: !graph.recurrent<4x4x3>";
-const char *const kDeltaOp =
-    "graph.delta_rule %q, %k, %v, %g, %b, %s key_heads 2 : tensor<?x8xf32>, "
-    "tensor<?x12xf32>, tensor<?x4xf32>, !graph.recurrent<4x4x3>";
-const std::vector<std::string> kDeltaTypes = {"tensor<?x12xf32>",
-                                              "!graph.recurrent<4x4x3>"};
-
-/// The chunked form of the gated delta rule (arXiv 2412.06464) for value head
-/// j of four, key head j / 2, in FP64; `state` is [4][3] and is updated.
-std::vector<double> chunkedDelta(const DeltaCase &c, int j,
-                                 std::vector<double> &state) {
-  const int64_t T = c.v.rows, K = 4, V = 3, h = j / 2 * K;
-  auto dot = [&](const Tensor &a, int64_t s, int64_t t) {
-    double sum = 0;
-    for (int64_t i = 0; i < K; ++i)
-      sum += double(a.row(s)[h + i]) * c.k.row(t)[h + i];
-    return sum;
-  };
-  // cumulative[t] = decay_0 + ... + decay_t.
-  std::vector<double> cumulative(T);
-  double total = 0;
-  for (int64_t t = 0; t < T; ++t)
-    cumulative[t] = total += c.decay.row(t)[j];
-  auto between = [&](int64_t s, int64_t t) {
-    return std::exp(cumulative[t] - cumulative[s]);
-  };
-  // Forward substitution of (I + L) delta = beta (v - e^G k S0).
-  std::vector<double> delta(T * V), out(T * V);
-  for (int64_t t = 0; t < T; ++t)
-    for (int64_t n = 0; n < V; ++n) {
-      double recalled = 0, read = 0;
-      for (int64_t i = 0; i < K; ++i) {
-        double old = std::exp(cumulative[t]) * state[i * V + n];
-        recalled += c.k.row(t)[h + i] * old;
-        read += c.q.row(t)[h + i] * old;
-      }
-      for (int64_t s = 0; s < t; ++s)
-        recalled += dot(c.k, t, s) * between(s, t) * delta[s * V + n];
-      delta[t * V + n] = c.beta.row(t)[j] * (c.v.row(t)[j * V + n] - recalled);
-      for (int64_t s = 0; s <= t; ++s)
-        read += dot(c.q, t, s) * between(s, t) * delta[s * V + n];
-      out[t * V + n] = read;
-    }
-  for (int64_t i = 0; i < K; ++i)
-    for (int64_t n = 0; n < V; ++n) {
-      double &s = state[i * V + n];
-      s *= std::exp(total);
-      for (int64_t t = 0; t < T; ++t)
-        s += c.k.row(t)[h + i] * between(t, T - 1) * delta[t * V + n];
-    }
-  return out;
-}
-
-TEST_F(ReferenceTest, DeltaRuleMatchesChunkedForm) {
-  DeltaCase c{random(7, 8), random(7, 8), random(7, 12),
-              random(7, 4), random(7, 4), {random(1, 48).data}};
-  for (float &k : c.k.data)
-    k *= 0.5f;
-  for (float &g : c.decay.data)
-    g = -std::fabs(g);
-  for (float &b : c.beta.data)
-    b = 1 / (1 + std::exp(-b));
-  auto results = evaluate(kDeltaParams, kDeltaOp, kDeltaTypes,
-                          {c.q, c.k, c.v, c.decay, c.beta, c.state});
-  Tensor y = std::get<Tensor>(results[0]);
-  auto next = std::get<RecurrentState>(results[1]).data;
-  for (int j = 0; j < 4; ++j) {
-    auto begin = c.state.data.begin() + j * 12;
-    std::vector<double> state(begin, begin + 12);
-    std::vector<double> out = chunkedDelta(c, j, state);
-    std::vector<float> head;
-    for (int64_t t = 0; t < 7; ++t)
-      head.insert(head.end(), y.row(t) + j * 3, y.row(t) + j * 3 + 3);
-    expectNear(head, out, 1e-5);
-    expectNear({next.begin() + j * 12, next.begin() + j * 12 + 12}, state,
-               1e-5);
-  }
-}
-
-TEST_F(ReferenceTest, DeltaRuleDoesNotDependOnTheCut) {
-  Tensor q = random(5, 8), v = random(5, 12), g = random(5, 4);
-  Value state = initialState(graph::RecurrentType::get(&context, 4, 4, 3));
-  auto part = [&](int64_t begin, int64_t end, Value from) {
-    Tensor x = rowsOf(q, begin, end), gate = rowsOf(g, begin, end);
-    return evaluate(kDeltaParams, kDeltaOp, kDeltaTypes,
-                    {x, x, rowsOf(v, begin, end), gate, gate, from});
-  };
-  auto whole = part(0, 5, state);
-  auto first = part(0, 2, state);
-  auto second = part(2, 5, first[1]);
-  EXPECT_EQ(std::get<RecurrentState>(whole[1]).data,
-            std::get<RecurrentState>(second[1]).data);
-  EXPECT_EQ(rowsOf(std::get<Tensor>(whole[0]), 2, 5).data,
-            std::get<Tensor>(second[0]).data);
-}
-
-const char *const kAttentionParams =
-    "%q: tensor<?x2xf32>, %k: tensor<?x1xf32>, %v: tensor<?x1xf32>, "
-    "%s: !graph.kv<1x1>, %p: index";
-const char *const kAttentionOp =
-    "graph.attention %q, %k, %v, %s at %p scale 0.5 : tensor<?x2xf32>, "
-    "tensor<?x1xf32>, !graph.kv<1x1>";
-const std::vector<std::string> kAttentionTypes = {"tensor<?x2xf32>",
-                                                  "!graph.kv<1x1>"};
-
-TEST_F(ReferenceTest, AttentionOverTwoPositions) {
-  // One kv head of one column, two query heads: the first token sees only
-  // itself, the second weighs both by softmax(q k / 2).
-  auto results = evaluate(kAttentionParams, kAttentionOp, kAttentionTypes,
-                          {Tensor(2, 2, {9, 9, 2, -4}), Tensor(2, 1, {1, 3}),
-                           Tensor(2, 1, {10, 20}), KvState{}, int64_t(0)});
-  // Scores (1, 3) and (-2, -6): the weights of position 1 are 1/(1+e^-2) and
-  // 1/(1+e^4).
-  expectNear(
-      std::get<Tensor>(results[0]).data,
-      {10, 10, 10 + 10 / (1 + std::exp(-2)), 10 + 10 / (1 + std::exp(4))});
-  expectNear(std::get<KvState>(results[1]).k, {1, 3});
-  expectNear(std::get<KvState>(results[1]).v, {10, 20});
-}
-
-TEST_F(ReferenceTest, AttentionOverwritesRejectedPositions) {
-  KvState cache{{1, 5, 6}, {10, 50, 60}};
-  auto results = evaluate(kAttentionParams, kAttentionOp, kAttentionTypes,
-                          {Tensor(1, 2, {2, -4}), Tensor(1, 1, {3}),
-                           Tensor(1, 1, {20}), cache, int64_t(1)});
-  expectNear(std::get<Tensor>(results[0]).data,
-             {10 + 10 / (1 + std::exp(-2)), 10 + 10 / (1 + std::exp(4))});
-  expectNear(std::get<KvState>(results[1]).k, {1, 3});
-}
-
-TEST_F(ReferenceTest, AttentionSharesKvHeads) {
-  // Queries of zero average the values; heads 0, 1 read kv head 0.
-  auto results = evaluate(
-      "%q: tensor<?x8xf32>, %k: tensor<?x4xf32>, %s: !graph.kv<2x2>, %p: index",
-      "graph.attention %q, %k, %k, %s at %p scale 1.0 : tensor<?x8xf32>, "
-      "tensor<?x4xf32>, !graph.kv<2x2>",
-      {"tensor<?x8xf32>", "!graph.kv<2x2>"},
-      {Tensor(1, 8), Tensor(1, 4, {3, 5, 7, 9}),
-       KvState{{1, 1, 1, 1}, {1, 1, 1, 1}}, int64_t(1)});
-  expectNear(std::get<Tensor>(results[0]).data, {2, 3, 2, 3, 4, 5, 4, 5});
-}
-
-//===----------------------------------------------------------------------===//
 // Interpreter
 //===----------------------------------------------------------------------===//
 
@@ -589,12 +288,6 @@ TEST_F(ReferenceTest, RunTimeValuesAreChecked) {
                            {Tokens{0, 2}, &table});
   EXPECT_EQ(messageOf(unknown.status()),
             "graph.embedding: token 2 is not in the table of 2");
-  auto gap = runModule(
-      "func.func @f(" + std::string(kAttentionParams) +
-          ") { %0, %1 = " + kAttentionOp + " return }",
-      {Tensor(1, 2), Tensor(1, 1), Tensor(1, 1), KvState{}, int64_t(1)});
-  EXPECT_EQ(messageOf(gap.status()), "graph.attention: position 1 leaves a gap "
-                                     "after the 0 positions of the cache");
   table.data.pop_back();
   auto cut = runModule("func.func @f(%w: " + type + ") { return }", {&table});
   EXPECT_FALSE(cut.ok());

@@ -29,8 +29,7 @@ template <> struct Traits<NvFp4> : Traits<F32> {
   static constexpr int kGroup = 16;
 };
 
-template <class In, int K>
-void fillPlain(const In &in, const float *x) {
+template <class In, int K> void fillPlain(const In &in, const float *x) {
   for (int t = in.begin(); t < in.end(); t += in.step())
     in.template fill<0, K>(
         t, [&](int k) { return load(x + t * strideOf(K) + k); });
@@ -43,10 +42,9 @@ void linearKernel(void *const *args, const LatheContext *ctx) {
   fillPlain<In, In::kColumns>(in, (const float *)args[0]);
   float *out = (float *)args[2];
   Split<1000> split(ctx);
-  linear<Format, N>(in, split.range(0), args[1],
-                    [&](int t, int row, f32x16 y) {
-                      store(out + t * strideOf(N) + row, y);
-                    });
+  linear<Format, N>(in, split.range(0), args[1], [&](int t, int row, f32x16 y) {
+    store(out + t * strideOf(N) + row, y);
+  });
 }
 
 template <class Format, int N, class In>
@@ -91,6 +89,11 @@ void mixedKernel(void *const *args, const LatheContext *ctx) {
 }
 
 template <class Format, int K>
+void plainGatherKernel(void *const *args, const LatheContext *ctx) {
+  gatherRow<Plain<Format>, K>(args[1], ctx->position, (float *)args[2]);
+}
+
+template <class Format, int K>
 void gatherKernel(void *const *args, const LatheContext *ctx) {
   gatherRow<Format, K>(args[1], ctx->position, (float *)args[2]);
 }
@@ -131,15 +134,21 @@ constexpr LinearKernel two(const char *name) {
 template <class Format, int N, int K, int T, int Forms, int Group, bool Shared>
 constexpr LinearKernel mixed(const char *name) {
   using In = Input<K, T, Forms | kF32, Group, Shared>;
-  return describe<Format, N, In>(name, TestKind::Mixed,
-                                 mixedKernel<Format, N, In>, Forms | kF32,
-                                 Group);
+  return describe<Format, N, In>(
+      name, TestKind::Mixed, mixedKernel<Format, N, In>, Forms | kF32, Group);
 }
 template <class Format, int N, int K>
 constexpr LinearKernel gather(const char *name) {
   using In = Input<K, 1, kF32, 0, false>;
   return describe<Format, N, In>(name, TestKind::Gather,
                                  gatherKernel<Format, K>, kF32, 0);
+}
+
+template <class Format, int N, int K>
+constexpr LinearKernel plain(const char *name) {
+  using In = Input<K, 1, kF32, 0, false>;
+  return describe<Format, N, In>(name, TestKind::PlainGather,
+                                 plainGatherKernel<Format, K>, kF32, 0);
 }
 
 using Q128 = Int4<128>;
@@ -194,6 +203,9 @@ const LinearKernel kKernels[] = {
     NAMED(mixed, Q128, 40, 256, 3, kInt15 | kInt8, 128, false),
     NAMED(mixed, Q128, 40, 256, 130, kInt15, 128, true),
     NAMED(mixed, NvFp4, 40, 256, 130, kInt8, 128, true),
+    NAMED(plain, F32, 40, 112),
+    NAMED(plain, F16, 40, 112),
+    NAMED(plain, Bf16, 40, 112),
     NAMED(gather, F32, 40, 100),
     NAMED(gather, F16, 40, 100),
     NAMED(gather, Bf16, 40, 100),

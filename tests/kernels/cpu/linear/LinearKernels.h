@@ -15,10 +15,11 @@
 enum class TestWeight { F32, F16, Bf16, Int4, NvFp4 };
 
 enum class TestKind {
-  Linear,  ///< out = W0 x
-  Linear2, ///< out = (W0 x) + 0.5 * (W1 x)
-  Mixed,   ///< two segments over one normalised input of two parts
-  Gather,  ///< out = row `position` of W0, packed
+  Linear,      ///< out = W0 x
+  Linear2,     ///< out = (W0 x) + 0.5 * (W1 x)
+  Mixed,       ///< two segments over one normalised input of two parts
+  Gather,      ///< out = row `position` of W0
+  PlainGather, ///< the same, W0 row-major
 };
 
 struct LinearKernel {

@@ -89,8 +89,8 @@ std::vector<double> placed(const AttentionCase &c, const float *x,
     for (double value : y)
       sum += value * value;
     for (int i = 0; i < d; ++i)
-      y[i] *= ((double)norm[i] + (c.plusOne ? 1 : 0)) /
-              std::sqrt(sum / d + c.eps);
+      y[i] *=
+          ((double)norm[i] + (c.plusOne ? 1 : 0)) / std::sqrt(sum / d + c.eps);
   }
   for (int i = 0; i < half; ++i) {
     double angle = (double)position * c.invFreq[i];
@@ -108,8 +108,8 @@ std::vector<double> reference(const Problem &p) {
   for (int g = 0; g < c.kvHeads; ++g) {
     std::vector<std::vector<double>> keys, values;
     for (int t = 0; t < p.tokens; ++t) {
-      keys.push_back(placed(c, &p.k[(size_t)t * c.kStride + g * d], p.kNorm,
-                            t));
+      keys.push_back(
+          placed(c, &p.k[(size_t)t * c.kStride + g * d], p.kNorm, t));
       const float *v = &p.v[(size_t)t * c.vStride + g * d];
       values.emplace_back(v, v + d);
       if (c.bf16)
@@ -261,8 +261,7 @@ TEST_P(AttentionTest, NormMatchesTheDefinition) {
                                  (weight[j] + (c.plusOne ? 1.0 : 0.0));
       }
       Floats one = poison(tokens * stride);
-      runTeam(c.run, {x.data(), weight.data(), one.data()}, 1, tokens, 0, 0,
-              0);
+      runTeam(c.run, {x.data(), weight.data(), one.data()}, 1, tokens, 0, 0, 0);
       EXPECT_LT(relativeError(one, want), 1e-6) << c.width;
       for (int threads : {2, 3}) {
         Floats out = poison(tokens * stride);

@@ -129,8 +129,8 @@ Reference reference(const Problem &p) {
       size_t gate = (size_t)t * p.gateStride + h;
       double beta = 1 / (1 + std::exp(-(double)p.b[gate]));
       double x = (double)p.a[gate] + p.dtBias[h];
-      double decay = std::exp(-std::exp((double)p.aLog[h]) *
-                              std::log1p(std::exp(x)));
+      double decay =
+          std::exp(-std::exp((double)p.aLog[h]) * std::log1p(std::exp(x)));
       for (int i = 0; i < kK * kV; ++i)
         s[i] *= decay;
       for (int j = 0; j < kV; ++j) {

@@ -26,13 +26,11 @@ struct DeltaCfg {
   static constexpr int kChunk = kTokens;
 };
 
-template <class Cfg>
-void runStep(void *const *args, const LatheContext *ctx) {
+template <class Cfg> void runStep(void *const *args, const LatheContext *ctx) {
   float *const *p = (float *const *)args;
   deltaStep<Cfg, 8>(ctx, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]);
 }
-template <class Cfg>
-void runChunk(void *const *args, const LatheContext *ctx) {
+template <class Cfg> void runChunk(void *const *args, const LatheContext *ctx) {
   float *const *p = (float *const *)args;
   deltaChunk<Cfg>(ctx, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]);
 }
@@ -76,10 +74,10 @@ struct AttentionCfg {
   static constexpr bool kQkNorm = kNorm, kNormPlusOne = kOne;
   using Kv = Element;
   static constexpr float kInvFreq[] = {
-      1.0f,  0.8f,  0.6f,  0.5f,  0.4f,  0.3f,  0.2f,   0.15f,
-      0.1f,  0.08f, 0.06f, 0.05f, 0.04f, 0.03f, 0.02f,  0.015f,
-      1e-2f, 8e-3f, 6e-3f, 5e-3f, 4e-3f, 3e-3f, 2e-3f,  15e-4f,
-      1e-3f, 8e-4f, 6e-4f, 5e-4f, 4e-4f, 3e-4f, 2e-4f,  15e-5f};
+      1.0f,  0.8f,  0.6f,  0.5f,  0.4f,  0.3f,  0.2f,  0.15f,
+      0.1f,  0.08f, 0.06f, 0.05f, 0.04f, 0.03f, 0.02f, 0.015f,
+      1e-2f, 8e-3f, 6e-3f, 5e-3f, 4e-3f, 3e-3f, 2e-3f, 15e-4f,
+      1e-3f, 8e-4f, 6e-4f, 5e-4f, 4e-4f, 3e-4f, 2e-4f, 15e-5f};
 };
 
 template <class Cfg>
@@ -157,5 +155,5 @@ template <class T, int n> constexpr int countOf(const T (&)[n]) { return n; }
 #define LATHE_STRING(x) LATHE_STRING_OF(x)
 
 const MixerKernels lathe::test::LATHE_VARIANT = {
-    LATHE_STRING(LATHE_VARIANT), kDeltas, countOf(kDeltas),  kAttentions,
-    countOf(kAttentions),        kNorms,  countOf(kNorms), runSinCos};
+    LATHE_STRING(LATHE_VARIANT), kDeltas, countOf(kDeltas), kAttentions,
+    countOf(kAttentions),        kNorms,  countOf(kNorms),  runSinCos};

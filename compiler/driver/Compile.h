@@ -1,0 +1,83 @@
+//===- Compile.h - from a model to a plan and its kernels -------*- C++ -*-===//
+//
+// The only place that knows all stages: checkpoint description -> graph IR ->
+// passes -> C++ text -> machine code. Library users hand the result to
+// runtime/engine; LLVM and MLIR stay behind this header.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DRIVER_COMPILE_H
+#define LATHE_COMPILER_DRIVER_COMPILE_H
+
+#include "compiler/jit/CpuTarget.h"
+#include "runtime/artifact/Plan.h"
+#include "runtime/base/Status.h"
+#include "runtime/base/Weight.h"
+#include "runtime/engine/KernelProvider.h"
+#include "runtime/io/Json.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lathe {
+
+class ObjectCache;
+
+/// Receives what a stage produced: "graph", "fused", "kernel", "plan" as one
+/// .mlir text each, "cpp" once per kernel with `name` the kernel's.
+using DumpSink = std::function<void(
+    std::string_view stage, std::string_view name, std::string_view text)>;
+
+struct CompileOptions {
+  std::vector<int64_t> decodeTokens = {1};
+  int64_t prefillTokens = 256;
+  std::string prefillForm = "int8"; ///< or "int15": see passes/Passes.td
+  bool strict = false;
+  int threads = 1;
+  CpuTarget target;
+  ObjectCache *cache = nullptr; ///< may be null; not owned
+  DumpSink dump;                ///< may be null
+  std::string graphFile; ///< take graph IR from this .mlir file, not the family
+};
+
+/// What the compiler asks of a checkpoint; a synthetic model answers too.
+struct ModelInput {
+  JsonValue config; ///< root of config.json
+  bool hasMtpWeights = false;
+  /// The storage format of a weight by canonical module name and shape.
+  std::function<StatusOr<WeightDesc>(std::string_view, int64_t, int64_t)>
+      describe;
+};
+
+struct CompileStats {
+  double graphMs = 0;  ///< building and lowering IR, printing C++
+  double kernelMs = 0; ///< compiling or fetching, and linking
+  uint64_t kernels = 0, cacheHits = 0;
+  std::string cacheProblem; ///< why compiled kernels could not be kept
+};
+
+/// A plan with its code. The plan must not move while an Engine uses it.
+struct CompiledModel {
+  std::string modelType;
+  int64_t vocab = 0, hidden = 0, maxPositions = 0;
+  bool hasMtp = false;
+  Plan plan;
+  std::unique_ptr<KernelProvider> kernels; ///< null from planModel()
+  CompileStats stats;
+  std::vector<std::string> remarks; ///< what missed a fast path, and why
+};
+
+/// Compiles for the CPU. Errors: modelError for what the checkpoint or the
+/// graph file says, internalError when generated code does not compile.
+StatusOr<std::unique_ptr<CompiledModel>>
+compileModel(const ModelInput &input, const CompileOptions &options);
+
+/// The same without machine code: enough to compute memory.
+StatusOr<std::unique_ptr<CompiledModel>>
+planModel(const ModelInput &input, const CompileOptions &options);
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DRIVER_COMPILE_H

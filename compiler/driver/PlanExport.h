@@ -1,0 +1,20 @@
+//===- PlanExport.h - plan dialect to runtime plan --------------*- C++ -*-===//
+
+#ifndef LATHE_COMPILER_DRIVER_PLANEXPORT_H
+#define LATHE_COMPILER_DRIVER_PLANEXPORT_H
+
+#include "compiler/emit/CpuEmitter.h"
+#include "runtime/artifact/Plan.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace lathe {
+
+/// The plan of a module after plan-memory; `kernels` are its emitted kernels,
+/// in module order.
+Plan exportPlan(mlir::ModuleOp module,
+                const std::vector<EmittedKernel> &kernels);
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DRIVER_PLANEXPORT_H

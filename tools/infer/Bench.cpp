@@ -1,0 +1,178 @@
+//===- Bench.cpp - infer bench: rates against the memory's limit ----------===//
+
+#include "tools/infer/LoadedModel.h"
+#include "tools/infer/Verbs.h"
+
+#include "runtime/engine/ReadBandwidth.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+namespace lathe::cli {
+
+namespace {
+
+/// One line of the report.
+struct Row {
+  std::string test;          ///< "pp512", "tg64 @ d1000"
+  std::vector<double> rates; ///< tokens per second, per repetition
+  double bytesPerToken = 0;  ///< decode only
+
+  double median() const {
+    std::vector<double> sorted = rates;
+    std::ranges::sort(sorted);
+    return sorted[sorted.size() / 2];
+  }
+};
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+} // namespace
+
+/// Fixed ids that stay inside any vocabulary.
+static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i)
+    ids.push_back(int32_t((i * 7919 + 13) % vocab));
+  return ids;
+}
+
+static StatusOr<Row> benchPrompt(Engine &engine, int64_t tokens,
+                                 int repetitions) {
+  Row row{"pp" + std::to_string(tokens), {}, 0};
+  auto ids = tokensFor(tokens, engine.vocab());
+  for (int i = -1; i < repetitions; ++i) { // the first one warms up
+    engine.reset();
+    auto start = Clock::now();
+    LATHE_RETURN_IF_ERROR(engine.feed(ids));
+    LATHE_RETURN_IF_ERROR(engine.lastLogits().status());
+    if (i >= 0)
+      row.rates.push_back(double(tokens) / secondsSince(start));
+  }
+  return row;
+}
+
+/// Bytes of state that one decode step at this depth moves.
+static double stateBytes(const Plan &plan, int64_t depth) {
+  double bytes = 0;
+  for (const PlannedState &state : plan.states) {
+    if (state.name.starts_with("mtp."))
+      continue;
+    bytes += state.kind == StateKind::Kv ? double(state.byteSize(depth))
+                                         : 2.0 * double(state.byteSize(0));
+  }
+  return bytes;
+}
+
+static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
+                                 int64_t depth, int repetitions) {
+  Engine &engine = *model.engine;
+  Row row{"tg" + std::to_string(tokens), {}, 0};
+  if (depth > 0)
+    row.test += " @ d" + std::to_string(depth);
+  row.bytesPerToken = double(engine.weightBytesPerStep()) +
+                      stateBytes(model.compiled->plan, depth + tokens / 2);
+  auto prompt = tokensFor(depth, engine.vocab());
+  for (int i = -1; i < repetitions; ++i) {
+    engine.reset();
+    if (!prompt.empty())
+      LATHE_RETURN_IF_ERROR(engine.feed(prompt));
+    auto start = Clock::now();
+    for (int32_t id : tokensFor(tokens, engine.vocab())) {
+      LATHE_RETURN_IF_ERROR(engine.feed({&id, 1}));
+      LATHE_RETURN_IF_ERROR(engine.lastLogits().status());
+    }
+    if (i >= 0)
+      row.rates.push_back(double(tokens) / secondsSince(start));
+  }
+  return row;
+}
+
+static void printTable(const std::vector<Row> &rows, double bandwidth) {
+  std::printf("| test | tok/s | ms/token | MB/token | GB/s | %% of read "
+              "bandwidth |\n|---|---:|---:|---:|---:|---:|\n");
+  for (const Row &row : rows) {
+    double rate = row.median();
+    std::printf("| %s | %.2f | %.3f |", row.test.c_str(), rate, 1e3 / rate);
+    if (row.bytesPerToken > 0)
+      std::printf(" %.1f | %.2f | %.1f |\n", row.bytesPerToken / 1e6,
+                  row.bytesPerToken * rate / 1e9,
+                  100 * row.bytesPerToken * rate / bandwidth);
+    else
+      std::printf(" | | |\n");
+  }
+  std::printf("\nread bandwidth measured in this run: %.2f GB/s\n",
+              bandwidth / 1e9);
+}
+
+static void printJson(const std::vector<Row> &rows, double bandwidth,
+                      const LoadedModel &model) {
+  nlohmann::ordered_json json;
+  json["schema_version"] = 1;
+  json["model_type"] = model.compiled->modelType;
+  json["threads"] = model.threads;
+  json["read_bandwidth_bytes_s"] = bandwidth;
+  json["results"] = nlohmann::ordered_json::array();
+  for (const Row &row : rows) {
+    nlohmann::ordered_json entry{{"test", row.test},
+                                 {"tok_s", row.median()},
+                                 {"samples_tok_s", row.rates}};
+    if (row.bytesPerToken > 0) {
+      entry["bytes_per_token"] = row.bytesPerToken;
+      entry["percent_of_read_bandwidth"] =
+          100 * row.bytesPerToken * row.median() / bandwidth;
+    }
+    json["results"].push_back(entry);
+  }
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+/// Enough context for the longest test.
+static int64_t contextFor(const BenchOptions &options) {
+  int64_t most = *std::ranges::max_element(options.promptTokens);
+  return std::max(most, *std::ranges::max_element(options.decodeTokens) +
+                            *std::ranges::max_element(options.depths));
+}
+
+Status bench(const BenchOptions &given) {
+  BenchOptions options = given;
+  if (options.model.context == 0)
+    options.model.context = contextFor(options);
+  LATHE_ASSIGN_OR_RETURN(LoadedModel model, loadModel(options.model));
+  std::vector<Row> rows;
+  LATHE_ASSIGN_OR_RETURN(double before,
+                         measureReadBandwidth(model.engine->threads()));
+  for (int64_t tokens : options.promptTokens) {
+    if (tokens <= 0)
+      continue;
+    LATHE_ASSIGN_OR_RETURN(
+        Row row, benchPrompt(*model.engine, tokens, options.repetitions));
+    rows.push_back(row);
+  }
+  for (int64_t depth : options.depths)
+    for (int64_t tokens : options.decodeTokens) {
+      if (tokens <= 0)
+        continue;
+      LATHE_ASSIGN_OR_RETURN(
+          Row row, benchDecode(model, tokens, depth, options.repetitions));
+      rows.push_back(row);
+    }
+  // The better of two readings, around the work: neighbours can only slow it.
+  LATHE_ASSIGN_OR_RETURN(double after,
+                         measureReadBandwidth(model.engine->threads()));
+  double bandwidth = std::max(before, after);
+  if (options.json)
+    printJson(rows, bandwidth, model);
+  else
+    printTable(rows, bandwidth);
+  return absl::OkStatus();
+}
+
+} // namespace lathe::cli

@@ -1,0 +1,72 @@
+//===- Verbs.h - the verbs of infer and their options -----------*- C++ -*-===//
+
+#ifndef LATHE_TOOLS_INFER_VERBS_H
+#define LATHE_TOOLS_INFER_VERBS_H
+
+#include "runtime/base/Status.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lathe::cli {
+
+/// Which model, and how to compile and run it.
+struct ModelOptions {
+  std::string directory;
+  std::string synthetic;       ///< a config.json instead of a directory
+  std::string format = "int4"; ///< of synthetic weights
+  std::string headFormat;      ///< of a synthetic head; empty: as `format`
+  std::string graph;           ///< .mlir file instead of the family's graph
+  int64_t context = 0;         ///< 0: the model's, at most 4096
+  int threads = 0;             ///< 0: one per core
+  std::string isa;             ///< "", "avx512" or "avx2"
+  std::string cacheDirectory;  ///< "": the user's cache folder
+  bool noCache = false;
+  int64_t prefillChunk = 256;
+  std::string prefillForm = "int8";
+  std::vector<std::string> dump; ///< stage, folder
+  bool strict = false;
+  bool quiet = false;
+};
+
+struct RunOptions {
+  ModelOptions model;
+  std::optional<std::string> prompt;
+  std::string promptFile, tokenIds, logitsFile;
+  int64_t maxTokens = -1;
+  std::optional<float> temperature, topP, minP;
+  std::optional<int> topK;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stops;
+  bool json = false, special = false, ignoreEos = false;
+};
+
+struct BenchOptions {
+  ModelOptions model;
+  std::vector<int64_t> promptTokens = {512}, decodeTokens = {64}, depths = {0};
+  int repetitions = 3;
+  bool json = false;
+};
+
+struct PlanOptions {
+  ModelOptions model;
+  bool json = false;
+};
+
+struct QuantizeCommand {
+  std::string source, destination, format = "int4";
+  int64_t group = 128;
+  bool head = false, embeddings = false, mtp = false;
+  int threads = 0;
+};
+
+Status run(const RunOptions &options);
+Status bench(const BenchOptions &options);
+Status plan(const PlanOptions &options);
+Status quantize(const QuantizeCommand &options);
+
+} // namespace lathe::cli
+
+#endif // LATHE_TOOLS_INFER_VERBS_H
