@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 
 namespace lathe {
@@ -136,6 +137,7 @@ StatusOr<int32_t> Sampler::sample(std::span<const float> logits, int32_t vocab,
 
 /// Fills `candidates` with the tokens that top-k and top-p keep.
 void Sampler::select(std::span<const float> logits, float highest) {
+  candidates.reserve(logits.size());
   bool usesTopK = settings.topK > 0 && size_t(settings.topK) < logits.size();
   if (usesTopK)
     keepTopK(logits, size_t(settings.topK));
@@ -188,21 +190,38 @@ bool Sampler::isHigher(const Candidate &a, const Candidate &b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+float Sampler::scaledMass(float logit, float highest) const {
+  return expNegative((logit - highest) / settings.temperature) * kMassOne;
+}
+
 uint64_t Sampler::mass(float logit, float highest) const {
-  float scaled = (logit - highest) / settings.temperature;
-  return uint64_t(expNegative(scaled) * kMassOne);
+  return uint64_t(scaledMass(logit, highest));
+}
+
+/// Fills `bucketMass` and returns its sum.
+uint64_t Sampler::addUpBuckets(std::span<const float> logits, float highest) {
+  bucketMass.assign(kBuckets, 0);
+  float parts[kBlock];
+  int32_t buckets[kBlock];
+  for (size_t block = 0; block < blockHighest.size(); ++block) {
+    if (mass(blockHighest[block], highest) == 0)
+      continue;
+    size_t begin = block * kBlock;
+    size_t count = std::min(kBlock, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) { // vectorised, unlike the next loop
+      buckets[i] = bucketOf(logits[begin + i], highest);
+      parts[i] = scaledMass(logits[begin + i], highest);
+    }
+    for (size_t i = 0; i < count; ++i)
+      bucketMass[size_t(buckets[i])] += uint64_t(parts[i]);
+  }
+  return std::accumulate(bucketMass.begin(), bucketMass.end(), uint64_t(0));
 }
 
 /// Fills `candidates` with what top-p keeps of the whole vocabulary. Buckets of
 /// logits tell which tokens are in and which are out, but for one bucket.
 void Sampler::keepTopP(std::span<const float> logits, float highest) {
-  bucketMass.assign(kBuckets, 0);
-  uint64_t total = 0;
-  for (float logit : logits) {
-    uint64_t part = mass(logit, highest);
-    bucketMass[size_t(bucketOf(logit, highest))] += part;
-    total += part;
-  }
+  uint64_t total = addUpBuckets(logits, highest);
   double target = double(settings.topP) * double(total);
   uint64_t before = 0;
   int32_t last = 0;

@@ -76,6 +76,8 @@ private:
   void keepTopK(std::span<const float> logits, size_t k);
   void keepTopP(std::span<const float> logits, float highest);
   void trimToMass(size_t from, uint64_t before, double target, float highest);
+  uint64_t addUpBuckets(std::span<const float> logits, float highest);
+  float scaledMass(float logit, float highest) const;
   uint64_t mass(float logit, float highest) const;
   int32_t bucketOf(float logit, float highest) const;
   float minPThreshold(float highest) const;

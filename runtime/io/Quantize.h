@@ -41,7 +41,7 @@ struct QuantizeOptions {
   int threads = 1;
   uint64_t maxShardBytes = 4'000'000'000; ///< before a new shard is begun
   /// Called after each tensor, on the caller's thread; false cancels.
-  std::function<bool(const QuantizeProgress &)> progress;
+  std::function<bool(const QuantizeProgress &)> progress = {};
 };
 
 struct QuantizeSummary {

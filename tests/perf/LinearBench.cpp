@@ -157,7 +157,7 @@ void kernel(void *const *args, const LatheContext *ctx) {
   }
   in.ready();
   float *out = (float *)args[1];
-  Split<1> split(ctx);
+  Split<(long long)N * K> split(ctx);
   if constexpr (Weights == 1)
     linear<F, N>(in, split.range(0), args[2], [&](int t, int row, f32x16 y) {
       store(out + t * strideOf(N) + row, y);

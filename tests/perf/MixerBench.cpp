@@ -19,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -66,28 +67,27 @@ struct Team {
   int threads;
   long long localBytes;
 
-  /// Seconds of the fastest of `rounds` calls of `layers` kernels each.
+  /// Mean seconds of a layer's kernel, each layer at its fastest of `rounds`
+  /// rounds over all of them, so that a preempted call does not count.
   double fastest(int layers, int rounds, LatheContext base,
                  const std::function<void(const LatheContext *, int)> &run) {
+    using Clock = std::chrono::steady_clock;
     LatheBarrier shared = {};
-    double best = 1e30;
+    std::vector<double> best(layers, 1e30);
     auto work = [&](int thread) {
       LatheContext ctx = base;
       ctx.thread = thread;
       ctx.threads = threads;
       ctx.local = std::aligned_alloc(64, (localBytes + 63) / 64 * 64);
       ctx.barrier = &shared;
-      for (int round = 0; round < rounds; ++round) {
+      barrier(&ctx);
+      for (int i = 0; i < rounds * layers; ++i) {
+        Clock::time_point start = Clock::now();
+        run(&ctx, i % layers);
         barrier(&ctx);
-        auto start = std::chrono::steady_clock::now();
-        for (int layer = 0; layer < layers; ++layer) {
-          run(&ctx, layer);
-          barrier(&ctx);
-        }
-        std::chrono::duration<double> took =
-            std::chrono::steady_clock::now() - start;
+        std::chrono::duration<double> took = Clock::now() - start;
         if (thread == 0)
-          best = std::min(best, took.count());
+          best[i % layers] = std::min(best[i % layers], took.count());
       }
       std::free(ctx.local);
     };
@@ -97,7 +97,7 @@ struct Team {
     work(0);
     for (std::thread &t : team)
       t.join();
-    return best;
+    return std::accumulate(best.begin(), best.end(), 0.0) / layers;
   }
 };
 
@@ -127,7 +127,7 @@ void benchDelta(const char *name, int threads, int layers) {
                               deltaChunkScratch(shape).bytes)};
   for (int tokens : {1, 4, 8}) {
     ctx.tokens = tokens;
-    double us = team.fastest(layers, 20, ctx, run(true)) * 1e6 / layers;
+    double us = team.fastest(layers, 40, ctx, run(true)) * 1e6;
     std::printf("%s delta decode, %d tokens: %.1f us per layer, %.1f GB/s\n",
                 name, tokens, us, stateSize * 8e-3 / us);
   }
@@ -165,7 +165,7 @@ void benchAttention(const char *name, int threads, int layers) {
     for (int tokens : {1, 4}) {
       ctx.tokens = tokens;
       ctx.position = position;
-      double us = team.fastest(layers, 20, ctx, run(true)) * 1e6 / layers;
+      double us = team.fastest(layers, 40, ctx, run(true)) * 1e6;
       std::printf("%s attention decode, %d tokens at %d: %.1f us per layer, "
                   "%.1f GB/s\n",
                   name, tokens, position, us,

@@ -18,18 +18,10 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_ATTENTION_H
 #define LATHE_COMPILER_DEVICE_CPU_ATTENTION_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_NORM_H
 #include "compiler/device/cpu/norm.h"
-#endif
-#ifndef LATHE_COMPILER_DEVICE_CPU_ROPE_H
 #include "compiler/device/cpu/rope.h"
-#endif
-#ifndef LATHE_COMPILER_DEVICE_CPU_SCRATCH_MIXERS_H
 #include "compiler/device/cpu/scratch_mixers.h"
-#endif
-#ifndef LATHE_COMPILER_DEVICE_CPU_TILE_H
 #include "compiler/device/cpu/tile.h"
-#endif
 
 namespace lathe {
 

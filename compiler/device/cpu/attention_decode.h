@@ -18,9 +18,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_ATTENTION_DECODE_H
 #define LATHE_COMPILER_DEVICE_CPU_ATTENTION_DECODE_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_ATTENTION_H
 #include "compiler/device/cpu/attention.h"
-#endif
 
 namespace lathe {
 

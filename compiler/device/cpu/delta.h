@@ -25,12 +25,8 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_H
 #define LATHE_COMPILER_DEVICE_CPU_DELTA_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_PRELUDE_H
 #include "compiler/device/cpu/prelude.h"
-#endif
-#ifndef LATHE_COMPILER_DEVICE_CPU_SCRATCH_MIXERS_H
 #include "compiler/device/cpu/scratch_mixers.h"
-#endif
 
 namespace lathe {
 

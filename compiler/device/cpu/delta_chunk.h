@@ -25,12 +25,8 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_CHUNK_H
 #define LATHE_COMPILER_DEVICE_CPU_DELTA_CHUNK_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_H
 #include "compiler/device/cpu/delta.h"
-#endif
-#ifndef LATHE_COMPILER_DEVICE_CPU_TILE_H
 #include "compiler/device/cpu/tile.h"
-#endif
 
 namespace lathe {
 

@@ -20,9 +20,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_STEP_H
 #define LATHE_COMPILER_DEVICE_CPU_DELTA_STEP_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_H
 #include "compiler/device/cpu/delta.h"
-#endif
 
 namespace lathe {
 

@@ -47,6 +47,10 @@ LATHE_INLINE void matvecStep(const Form &x, const u8 *tile, int columns, int k,
   for (int i = 0; i < Step / 16; ++i) {
     u8x64 w[4];
     Format::unpack16(codes + i * kCodeBytes16, w);
+#ifdef PF
+    __builtin_prefetch(codes + i * kCodeBytes16 + PF);
+    __builtin_prefetch(codes + i * kCodeBytes16 + PF + 64);
+#endif
 #pragma unroll
     for (int t = 0; t < Count; ++t) {
       const i8 *a = values + t * Form::kTokenBytes + 16 * i;

@@ -9,25 +9,9 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_NORM_H
 #define LATHE_COMPILER_DEVICE_CPU_NORM_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_PRELUDE_H
-#include "compiler/device/cpu/prelude.h"
-#endif
+#include "compiler/device/cpu/norms.h"
 
 namespace lathe {
-
-/// 1 / sqrt(mean(x^2) + eps) of kWidth floats.
-template <int kWidth> static float normFactor(const float *x, float eps) {
-  constexpr int kWhole = kWidth / 16 * 16;
-  // Four chains hide the latency of fma.
-  f32x16 parts[4] = {};
-#pragma unroll 4
-  for (int i = 0; i < kWhole / 16; ++i)
-    parts[i % 4] = fma(load(x + i * 16), load(x + i * 16), parts[i % 4]);
-  float total = sum((parts[0] + parts[1]) + (parts[2] + parts[3]));
-  for (int i = kWhole; i < kWidth; ++i)
-    total = fma(x[i], x[i], total);
-  return rsqrt(total * (1.0f / kWidth) + eps);
-}
 
 /// Normalizes kWidth floats; out may be x.
 template <int kWidth, bool kPlusOne>
@@ -35,7 +19,7 @@ static void normRow(const float *x, const float *weight, float eps,
                     float *out) {
   constexpr float kBase = kPlusOne ? 1.0f : 0.0f;
   constexpr int kWhole = kWidth / 16 * 16;
-  float factor = normFactor<kWidth>(x, eps);
+  float factor = rmsScale<kWidth>(x, eps);
   for (int i = 0; i < kWhole; i += 16)
     store(out + i, load(x + i) * factor * (kBase + load(weight + i)));
   for (int i = kWhole; i < kWidth; ++i)

@@ -16,9 +16,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_TILE_H
 #define LATHE_COMPILER_DEVICE_CPU_TILE_H
 
-#ifndef LATHE_COMPILER_DEVICE_CPU_PRELUDE_H
 #include "compiler/device/cpu/prelude.h"
-#endif
 
 namespace lathe {
 

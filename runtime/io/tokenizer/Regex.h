@@ -8,6 +8,9 @@
 //   \w \b \h \v ...     refused: the engines disagree about them
 //   [a[b]] and [a&&b]  refused: PCRE2 has no nested sets or intersections
 //
+// Properties such as \p{L} are those of the Unicode version that PCRE2 knows,
+// 14 in PCRE2 10.42: a letter of a later version is not a letter here.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_RUNTIME_IO_TOKENIZER_REGEX_H

@@ -49,6 +49,7 @@ struct Tokenizer::Impl {
   Status addVocabulary();
   Status addAddedTokens();
   Status createBpe();
+  void markSpecial();
   Status addMerges();
   Status createMatchers();
 
@@ -60,6 +61,7 @@ struct Tokenizer::Impl {
 Status Tokenizer::Impl::build() {
   LATHE_RETURN_IF_ERROR(addVocabulary());
   LATHE_RETURN_IF_ERROR(createBpe());
+  markSpecial();
   LATHE_RETURN_IF_ERROR(addMerges());
   LATHE_RETURN_IF_ERROR(addAddedTokens());
   LATHE_RETURN_IF_ERROR(createMatchers());
@@ -103,8 +105,6 @@ Status Tokenizer::Impl::addVocabulary() {
     LATHE_RETURN_IF_ERROR(addToken(file.view(file.text, entry.token), entry.id,
                                    "model.vocab",
                                    /*isByteLevel=*/true));
-  for (Token &token : tokens)
-    token.ordinary = token.known;
   return absl::OkStatus();
 }
 
@@ -135,6 +135,17 @@ Status Tokenizer::Impl::createBpe() {
   return absl::OkStatus();
 }
 
+/// Marks the tokens of the vocabulary that are special, so that neither merges
+/// nor ignore_merges make them out of ordinary text.
+void Tokenizer::Impl::markSpecial() {
+  for (const AddedToken &added : file.addedTokens)
+    if (auto known = ids.find(added.content);
+        added.special && known != ids.end())
+      tokens[size_t(known->second)].special = true;
+  for (Token &token : tokens)
+    token.ordinary = token.known && !token.special;
+}
+
 Status Tokenizer::Impl::addMerges() {
   bpe->reserve(file.merges.size());
   std::string merged;
@@ -142,12 +153,23 @@ Status Tokenizer::Impl::addMerges() {
     auto entry = ids.find(token);
     return entry == ids.end() ? -1 : entry->second;
   };
+  // Vocabularies list what merges make in the order of the merges, so the next
+  // entry is nearly always the one to find.
+  size_t next = 0;
+  auto findMerged = [&] {
+    bool isNext = next < file.vocab.size() &&
+                  file.view(file.text, file.vocab[next].token) == merged;
+    int32_t id = isNext ? file.vocab[next].id : find(merged);
+    next = size_t(id) + 1;
+    return id;
+  };
   for (size_t rank = 0; rank < file.merges.size(); ++rank) {
     std::string_view left = file.view(file.mergeText, file.merges[rank].left);
     std::string_view right = file.view(file.mergeText, file.merges[rank].right);
     merged.assign(left);
     merged += right;
-    int32_t leftId = find(left), rightId = find(right), mergedId = find(merged);
+    int32_t leftId = find(left), rightId = find(right);
+    int32_t mergedId = findMerged();
     if (leftId < 0 || rightId < 0 || mergedId < 0) {
       std::string_view missing = leftId < 0    ? left
                                  : rightId < 0 ? right
@@ -155,7 +177,8 @@ Status Tokenizer::Impl::addMerges() {
       return modelError(file.name + ": model.merges[" + std::to_string(rank) +
                         "]: " + quoteToken(missing) + " is not in model.vocab");
     }
-    bpe->addMerge(leftId, rightId, int32_t(rank), mergedId);
+    if (tokens[size_t(mergedId)].ordinary)
+      bpe->addMerge(leftId, rightId, int32_t(rank), mergedId);
   }
   return absl::OkStatus();
 }
@@ -174,9 +197,7 @@ Status Tokenizer::Impl::addAddedTokens() {
           " has the id " + std::to_string(added.id) +
           " but already has the id " + std::to_string(known->second));
     }
-    Token &token = tokens[size_t(added.id)];
-    token.special |= added.special;
-    token.ordinary &= !token.special;
+    tokens[size_t(added.id)].special |= added.special;
   }
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <random>
 #include <thread>
 
@@ -98,6 +99,26 @@ TEST_F(Demo, vocabulary) {
   EXPECT_EQ(tokenizer.bytesOf(*tokenizer.idOf("Ġ")), " ");
   EXPECT_EQ(tokenizer.bytesOf(4082), "");
   EXPECT_EQ(tokenizer.bytesOf(-1), "");
+}
+
+/// Not even a file whose merges spell a control token lets users write one.
+TEST(Tokenizer, mergesNeverMakeSpecialTokens) {
+  auto text = readFile(LATHE_TEST_DATA "/tokenizer/gpt2.json", 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  for (bool ignoreMerges : {false, true}) {
+    Json file = Json::parse(*text);
+    int32_t hello = file["model"]["vocab"]["hello"];
+    file["model"]["ignore_merges"] = ignoreMerges;
+    file["pre_tokenizer"]["add_prefix_space"] = false;
+    file["added_tokens"][0]["content"] = "hello";
+    file["added_tokens"][0]["id"] = hello;
+    auto tokenizer = Tokenizer::parse(file.dump(), "tokenizer.json");
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    Ids plain = *tokenizer->encode("hello");
+    EXPECT_EQ(std::count(plain.begin(), plain.end(), hello), 0);
+    EXPECT_EQ(tokenizer->decode(plain, true), "hello");
+    EXPECT_EQ(*tokenizer->encode("hello", {.parseSpecial = true}), Ids{hello});
+  }
 }
 
 TEST_F(Demo, decodeIgnoresUnknownIds) {
