@@ -47,6 +47,8 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
   let description = [{
     For each count in `decode` a copy `@f.tN`, and for `prefill` a copy `@f.pN`,
     with kernels of their own that carry a schedule. The originals disappear.
+    A function with `lathe.max_tokens` gets a smaller prefill (a head whose
+    logits are wide, for one).
     `prefill-form` is how a prefill holds activations for integer weights.
 
     Runs after assign-layouts.

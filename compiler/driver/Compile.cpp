@@ -75,8 +75,9 @@ static StatusOr<models::Model> buildGraph(MLIRContext &context,
   models::WeightCatalog catalog = input.describe;
   LATHE_ASSIGN_OR_RETURN(
       models::Model model,
-      models::buildModel(&context,
-                         {input.config, input.hasMtpWeights, catalog}));
+      models::buildModel(
+          &context,
+          {input.config, options.mtp && input.hasMtpWeights, catalog}));
   if (options.graphFile.empty())
     return model;
   context.loadDialect<kernel::KernelDialect, plan::PlanDialect>();

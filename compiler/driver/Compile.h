@@ -35,6 +35,8 @@ struct CompileOptions {
   int64_t prefillTokens = 256;
   std::string prefillForm = "int8"; ///< or "int15": see passes/Passes.td
   bool strict = false;
+  /// Compile the MTP layer too, and so load its weights.
+  bool mtp = false;
   int threads = 1;
   CpuTarget target;
   ObjectCache *cache = nullptr; ///< may be null; not owned

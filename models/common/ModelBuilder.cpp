@@ -17,6 +17,10 @@ void ModelBuilder::beginFunction(StringRef name, ArrayRef<Type> inputs) {
   builder.setInsertionPointToStart(function.addEntryBlock());
 }
 
+void ModelBuilder::limitTokens(int64_t tokens) {
+  function->setAttr("lathe.max_tokens", builder.getI64IntegerAttr(tokens));
+}
+
 Value ModelBuilder::input(unsigned index) {
   return function.getArgument(index);
 }

@@ -33,6 +33,8 @@ public:
   /// Opens `@name`; the states declared afterwards become its last arguments
   /// and, updated, its last results.
   void beginFunction(llvm::StringRef name, llvm::ArrayRef<mlir::Type> inputs);
+  /// Most tokens that a prefill of this function takes at once.
+  void limitTokens(int64_t tokens);
   mlir::Value input(unsigned index);
   mlir::Value addState(llvm::StringRef name, mlir::Type type);
   /// Closes the function; `states` are the updated states in the order of

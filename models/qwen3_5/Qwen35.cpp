@@ -8,6 +8,9 @@ namespace lathe::models {
 
 namespace {
 
+/// Rows of logits at once: each is as wide as the vocabulary.
+constexpr int64_t kHeadTokens = 16;
+
 class Qwen35Builder {
 public:
   Qwen35Builder(MLIRContext *context, const Qwen35Config &config,
@@ -138,6 +141,7 @@ void Qwen35Builder::buildTrunk() {
 
 void Qwen35Builder::buildHead() {
   b.beginFunction("head", {b.activation(c.hidden)});
+  b.limitTokens(kHeadTokens);
   b.endFunction(
       {b.linear(b.input(0), c.tiedHead ? "embed_tokens" : "lm_head", c.vocab)},
       {});

@@ -34,14 +34,12 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
       variants.push_back(
           {".p" + std::to_string(prefill), schedule(prefill, true, *form)});
 
+    SymbolTable symbols(getOperation());
     auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());
     auto kernels = llvm::to_vector(getOperation().getOps<kernel::FuncOp>());
-    for (const Variant &variant : variants) {
-      for (kernel::FuncOp func : kernels)
-        clone(func, variant.suffix).setScheduleAttr(variant.schedule);
+    for (const Variant &variant : variants)
       for (func::FuncOp func : functions)
-        retarget(clone(func, variant.suffix), variant);
-    }
+        specialize(func, variant, symbols);
     for (func::FuncOp func : functions)
       func.erase();
     for (kernel::FuncOp func : kernels)
@@ -60,10 +58,25 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     return copy;
   }
 
-  void retarget(func::FuncOp func, const Variant &variant) {
-    func->setAttr("lathe.schedule", variant.schedule);
-    func.walk([&](kernel::LaunchOp launch) {
-      launch.setKernel((launch.getKernel() + variant.suffix).str());
+  /// A prefill takes no more tokens at once than the function asks for.
+  kernel::ScheduleAttr scheduleFor(func::FuncOp func, const Variant &variant) {
+    auto limit = func->getAttrOfType<IntegerAttr>("lathe.max_tokens");
+    kernel::ScheduleAttr s = variant.schedule;
+    if (!limit || !s.getPrefill() || limit.getInt() >= s.getTokens())
+      return s;
+    return schedule(limit.getInt(), true, s.getForm());
+  }
+
+  void specialize(func::FuncOp func, const Variant &variant,
+                  SymbolTable &symbols) {
+    kernel::ScheduleAttr schedule = scheduleFor(func, variant);
+    func::FuncOp copy = clone(func, variant.suffix);
+    copy->setAttr("lathe.schedule", schedule);
+    copy.walk([&](kernel::LaunchOp launch) {
+      auto callee = symbols.lookup<kernel::FuncOp>(launch.getKernel());
+      kernel::FuncOp fresh = clone(callee, variant.suffix);
+      fresh.setScheduleAttr(schedule);
+      launch.setKernel(fresh.getSymName());
     });
   }
 };

@@ -23,4 +23,12 @@ const PlannedEntry *Plan::find(std::string_view function,
   return prefill;
 }
 
+int64_t Plan::maxTokens(std::string_view function) const {
+  int64_t most = 0;
+  for (const PlannedEntry &entry : entries)
+    if (entry.function == function && entry.tokens > most)
+      most = entry.tokens;
+  return most;
+}
+
 } // namespace lathe

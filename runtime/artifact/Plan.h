@@ -90,6 +90,9 @@ struct Plan {
   /// The entry that takes `tokens` rows: the decode entry of exactly that
   /// count if there is one, else the prefill entry; null if neither fits.
   const PlannedEntry *find(std::string_view function, int64_t tokens) const;
+
+  /// Most tokens that an entry of `function` takes; 0 when there is none.
+  int64_t maxTokens(std::string_view function) const;
 };
 
 } // namespace lathe

@@ -187,19 +187,30 @@ Status Engine::feed(std::span<const int32_t> tokens,
   return absl::OkStatus();
 }
 
-StatusOr<RowsView> Engine::logits(RowsView rows) {
-  Input input;
-  input.rows = rows;
-  return run("head", {&input, 1}, rows.rows, nextPosition);
+Status Engine::logits(RowsView rows,
+                      const std::function<Status(RowsView)> &sink) {
+  while (rows.rows > 0) {
+    Input input;
+    input.rows = rows;
+    input.rows.rows = std::min(rows.rows, plan.maxTokens("head"));
+    const int64_t count = input.rows.rows;
+    LATHE_ASSIGN_OR_RETURN(RowsView out,
+                           run("head", {&input, 1}, count, nextPosition));
+    LATHE_RETURN_IF_ERROR(sink(out));
+    rows.data += count * rows.stride;
+    rows.rows -= count;
+  }
+  return absl::OkStatus();
 }
 
 StatusOr<RowsView> Engine::lastLogits() {
   if (lastHidden.rows == 0)
     return usageError("no token was fed yet");
-  RowsView last = lastHidden;
-  last.data += (last.rows - 1) * last.stride;
-  last.rows = 1;
-  return logits(last);
+  Input input;
+  input.rows = lastHidden;
+  input.rows.data += (lastHidden.rows - 1) * lastHidden.stride;
+  input.rows.rows = 1;
+  return run("head", {&input, 1}, 1, nextPosition);
 }
 
 void Engine::reset() {

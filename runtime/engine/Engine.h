@@ -61,9 +61,9 @@ public:
   /// Hidden rows of the last chunk that was fed.
   RowsView hidden() const { return lastHidden; }
 
-  /// The head over rows of hidden; valid until the next call.
-  /// REQUIRES: at most prefillChunk rows.
-  StatusOr<RowsView> logits(RowsView hidden);
+  /// Runs the head over rows of hidden, as many at once as it takes, and calls
+  /// `sink` with the logits of each batch, valid during the call.
+  Status logits(RowsView hidden, const std::function<Status(RowsView)> &sink);
   /// The head over the last token that was fed.
   StatusOr<RowsView> lastLogits();
 

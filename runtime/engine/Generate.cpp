@@ -31,9 +31,8 @@ static Status feed(Engine &engine, std::span<const int32_t> tokens,
                    const GenerateOptions &options) {
   if (!options.onLogits)
     return engine.feed(tokens);
-  return engine.feed(tokens, [&](RowsView hidden) -> Status {
-    LATHE_ASSIGN_OR_RETURN(RowsView rows, engine.logits(hidden));
-    return options.onLogits(rows);
+  return engine.feed(tokens, [&](RowsView hidden) {
+    return engine.logits(hidden, options.onLogits);
   });
 }
 

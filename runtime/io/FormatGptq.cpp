@@ -74,23 +74,38 @@ static Status checkGroupIndex(const TensorTable &table,
   return absl::OkStatus();
 }
 
+/// The scales as F16 in disk order. Other types are converted if that is exact.
+static StatusOr<std::vector<uint16_t>> readHalves(const TensorRef &scales) {
+  std::vector<uint16_t> out;
+  if (scales.info->dtype == DType::F16) {
+    out.resize(scales.info->bytes() / 2);
+    LATHE_RETURN_IF_ERROR(scales.read(
+        0, {reinterpret_cast<uint8_t *>(out.data()), out.size() * 2}));
+    return out;
+  }
+  LATHE_ASSIGN_OR_RETURN(std::vector<float> values, readFloats(scales));
+  for (float v : values) {
+    out.push_back(floatToF16(v));
+    if (std::isfinite(v) && f16ToFloat(out.back()) != v)
+      return scales.error("the scale " + std::to_string(v) +
+                          " does not fit F16");
+  }
+  return out;
+}
+
 static StatusOr<std::vector<uint16_t>> readScales(const TensorTable &table,
                                                   const std::string &module,
                                                   const Geometry &g) {
   LATHE_ASSIGN_OR_RETURN(TensorRef scales, table.get(module + ".scales"));
-  LATHE_ASSIGN_OR_RETURN(std::vector<float> values, readFloats(scales));
+  LATHE_ASSIGN_OR_RETURN(std::vector<uint16_t> values, readHalves(scales));
   std::vector<uint16_t> out(values.size());
   for (int64_t i = 0; i < g.groups; ++i)
     for (int64_t n = 0; n < g.rows; ++n) {
-      float v = values[size_t(i * g.rows + n)];
-      std::string where =
-          " in row " + std::to_string(n) + ", group " + std::to_string(i);
-      if (!std::isfinite(v))
-        return scales.error((std::isnan(v) ? "NaN scale" : "infinite scale") +
-                            where);
-      uint16_t half = floatToF16(v);
-      if (f16ToFloat(half) != v)
-        return scales.error("the scale" + where + " does not fit F16");
+      uint16_t half = values[size_t(i * g.rows + n)];
+      if ((half & 0x7c00) == 0x7c00)
+        return scales.error(std::string(half & 0x3ff ? "NaN" : "infinite") +
+                            " scale in row " + std::to_string(n) + ", group " +
+                            std::to_string(i));
       out[size_t(n * g.groups + i)] = half;
     }
   return out;
@@ -108,24 +123,41 @@ static StatusOr<std::vector<uint8_t>> readZeros(const TensorTable &table,
   const int64_t words = g.rows / kCodesPerWord;
   int64_t shape[] = {g.groups, words};
   LATHE_RETURN_IF_ERROR(zeros.expect(DType::I32, shape));
-  std::vector<uint8_t> bytes(zeros.info->bytes());
-  LATHE_RETURN_IF_ERROR(zeros.read(0, bytes));
-  std::vector<uint8_t> out(size_t(g.rows * g.groups));
-  bool symmetric = true;
+  std::vector<uint32_t> stored(size_t(g.groups * words));
+  LATHE_RETURN_IF_ERROR(zeros.read(
+      0, {reinterpret_cast<uint8_t *>(stored.data()), stored.size() * 4}));
+  // Writers subtract one from all eight fields as a single number, so a zero
+  // point of 0 borrows from its neighbour.
+  if (config.zerosMinusOne)
+    for (uint32_t &word : stored)
+      word += 0x11111111;
+  std::vector<uint8_t> out;
+  if (std::ranges::all_of(stored, [](uint32_t w) { return w == 0x88888888; }))
+    return out;
+  out.resize(size_t(g.rows * g.groups));
   for (int64_t i = 0; i < g.groups; ++i)
-    for (int64_t w = 0; w < words; ++w) {
-      uint32_t word;
-      std::memcpy(&word, bytes.data() + 4 * (i * words + w), 4);
-      // Writers subtract one from all eight fields as a single number, so a
-      // zero point of 0 borrows from its neighbour.
-      if (config.zerosMinusOne)
-        word += 0x11111111;
-      symmetric &= word == 0x88888888;
-      for (int64_t j = 0; j < kCodesPerWord; ++j)
-        out[size_t((w * kCodesPerWord + j) * g.groups + i)] =
-            (word >> (4 * j)) & 15;
-    }
-  return symmetric ? std::vector<uint8_t>() : out;
+    for (int64_t n = 0; n < g.rows; ++n)
+      out[size_t(n * g.groups + i)] =
+          (stored[size_t(i * words + n / kCodesPerWord)] >>
+           (4 * (n % kCodesPerWord))) &
+          15;
+  return out;
+}
+
+/// Transposes `count` rows of `columns` words into rows of `toStride` words.
+/// The tile in between keeps the source rows, which are often a multiple of
+/// 4 KiB apart, from evicting each other.
+static void transpose(const uint32_t *from, int64_t columns, int64_t count,
+                      uint32_t *to, int64_t toStride) {
+  uint32_t tile[kStrip][kStrip];
+  for (int64_t n0 = 0; n0 < columns; n0 += kStrip) {
+    const int64_t width = std::min(kStrip, columns - n0);
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < width; ++j)
+        tile[j][i] = from[i * columns + n0 + j];
+    for (int64_t j = 0; j < width; ++j)
+      std::memcpy(to + (n0 + j) * toStride, tile[j], size_t(count) * 4);
+  }
 }
 
 /// Reads the words [K/8, N] strip by strip and writes them as [N, K/8]. A word
@@ -134,21 +166,14 @@ static Status readCodes(const TensorRef &codes, const Geometry &g,
                         std::vector<uint8_t> &out) {
   const int64_t wordRows = g.cols / kCodesPerWord;
   out.resize(size_t(g.rows * g.cols / 2));
-  std::vector<uint8_t> strip(size_t(kStrip * g.rows * 4));
+  auto *words = reinterpret_cast<uint32_t *>(out.data());
+  std::vector<uint32_t> strip(size_t(kStrip * g.rows));
   for (int64_t first = 0; first < wordRows; first += kStrip) {
     const int64_t count = std::min(kStrip, wordRows - first);
-    LATHE_RETURN_IF_ERROR(
-        codes.read(uint64_t(first * g.rows * 4),
-                   std::span(strip).first(size_t(count * g.rows * 4))));
-    for (int64_t n0 = 0; n0 < g.rows; n0 += kStrip) {
-      const int64_t end = std::min(g.rows, n0 + kStrip);
-      for (int64_t n = n0; n < end; ++n) {
-        uint8_t *to = out.data() + (n * wordRows + first) * 4;
-        const uint8_t *from = strip.data() + n * 4;
-        for (int64_t i = 0; i < count; ++i)
-          std::memcpy(to + 4 * i, from + i * g.rows * 4, 4);
-      }
-    }
+    LATHE_RETURN_IF_ERROR(codes.read(uint64_t(first * g.rows * 4),
+                                     {reinterpret_cast<uint8_t *>(strip.data()),
+                                      size_t(count * g.rows * 4)}));
+    transpose(strip.data(), g.rows, count, words + first, wordRows);
   }
   return absl::OkStatus();
 }

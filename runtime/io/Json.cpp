@@ -8,6 +8,9 @@
 
 namespace lathe {
 
+/// Keys come from the file and may be megabytes long.
+static constexpr size_t kMaxShownPath = 300;
+
 namespace {
 
 /// Builds the tree by hand: ordered_json searches an object linearly on every
@@ -141,7 +144,7 @@ bool JsonValue::isObject() const { return value->is_object(); }
 Status JsonValue::error(std::string_view message) const {
   std::string where = fileName + ": ";
   if (!fieldPath.empty())
-    where += fieldPath + ": ";
+    where += fieldPath.substr(0, kMaxShownPath) + ": ";
   return modelError(where + std::string(message));
 }
 

@@ -12,18 +12,35 @@ constexpr int64_t kLanes = kCpuTileRows;
 
 int64_t roundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-/// Bytes in front of a tile's codes.
-int64_t headerBytes(const WeightDesc &desc) {
-  switch (desc.format) {
-  case WeightFormat::Int4:
-    return roundUp(desc.cols / desc.group * kLanes * (desc.asymmetric ? 3 : 2),
-                   kCpuTileAlignment);
-  case WeightFormat::NvFp4:
-    return kLanes * 4 + roundUp(desc.cols, kCpuTileAlignment);
-  default:
-    return 0;
-  }
+bool isQuantized(WeightFormat format) {
+  return format == WeightFormat::Int4 || format == WeightFormat::NvFp4;
 }
+
+/// A quantised tile: `front` bytes, then blocks of `groups` groups, each a
+/// header of scales before its codes.
+struct BlockLayout {
+  int64_t front, group, groups, header;
+
+  explicit BlockLayout(const WeightDesc &desc) : group(desc.group) {
+    const bool nvfp4 = desc.format == WeightFormat::NvFp4;
+    front = nvfp4 ? kLanes * 4 : 0;
+    groups = nvfp4 || desc.asymmetric ? 4 : 2;
+    header = desc.asymmetric ? groups * kLanes * 3 : 64;
+  }
+
+  int64_t tileBytes(int64_t cols) const {
+    return front + roundUp(cols, group * groups) / (group * groups) * header +
+           cols * kLanes / 2;
+  }
+  /// Offset of the block with group g, and g's place in the block.
+  int64_t block(int64_t g) const {
+    return front + g / groups * (header + groups * group * kLanes / 2);
+  }
+  int64_t index(int64_t g) const { return g % groups; }
+  int64_t codes(int64_t g) const {
+    return block(g) + header + index(g) * group * kLanes / 2;
+  }
+};
 
 int64_t elementBytes(WeightFormat format) {
   return format == WeightFormat::F32 ? 4 : 2;
@@ -68,41 +85,38 @@ void packCodes(const uint8_t *from, int64_t cols, int64_t lane,
   }
 }
 
-void packInt4Header(const HostWeight &weight, int64_t row, int64_t lane,
-                    uint8_t *tile) {
+void packScales(const HostWeight &weight, int64_t row, int64_t g, int64_t lane,
+                const BlockLayout &layout, uint8_t *tile) {
   const int64_t groups = weight.desc.cols / weight.desc.group;
-  for (int64_t g = 0; g < groups; ++g) {
-    std::memcpy(tile + (g * kLanes + lane) * 2,
-                &weight.scales[size_t(row * groups + g)], 2);
-    if (weight.desc.asymmetric)
-      tile[(groups * 2 + g) * kLanes + lane] =
-          weight.zeros[size_t(row * groups + g)];
+  const size_t from = size_t(row * groups + g);
+  uint8_t *header = tile + layout.block(g);
+  const int64_t to = layout.index(g) * kLanes + lane;
+  if (weight.desc.format == WeightFormat::NvFp4) {
+    header[to] = weight.blockScales[from];
+    return;
   }
-}
-
-/// The row scale makes up for what the kernel leaves out: codes count halves
-/// (2^-1) and block scales read 2^-8 times their value, hence 2^7.
-void packNvFp4Header(const HostWeight &weight, int64_t row, int64_t lane,
-                     uint8_t *tile) {
-  const float rowScale = weight.globalScale * 128.0f;
-  std::memcpy(tile + lane * 4, &rowScale, 4);
-  const int64_t groups = weight.desc.cols / 16;
-  for (int64_t g = 0; g < groups; ++g)
-    tile[kLanes * 4 + g * kLanes + lane] =
-        weight.blockScales[size_t(row * groups + g)];
+  std::memcpy(header + to * 2, &weight.scales[from], 2);
+  if (weight.desc.asymmetric)
+    header[layout.groups * kLanes * 2 + to] = weight.zeros[from];
 }
 
 void packRow(const HostWeight &weight, int64_t row, int64_t lane,
              uint8_t *tile) {
   const WeightDesc &desc = weight.desc;
-  if (desc.format != WeightFormat::Int4 && desc.format != WeightFormat::NvFp4)
+  if (!isQuantized(desc.format))
     return packFloats(weight, row, lane, tile);
-  if (desc.format == WeightFormat::Int4)
-    packInt4Header(weight, row, lane, tile);
-  else
-    packNvFp4Header(weight, row, lane, tile);
-  packCodes(weight.data.data() + row * desc.cols / 2, desc.cols, lane,
-            tile + headerBytes(desc));
+  const BlockLayout layout(desc);
+  if (desc.format == WeightFormat::NvFp4) {
+    // The kernel's codes are twice, its block scales 2^-8 times their value.
+    const float rowScale = weight.globalScale * 128.0f;
+    std::memcpy(tile + lane * 4, &rowScale, 4);
+  }
+  const uint8_t *codes = weight.data.data() + row * desc.cols / 2;
+  for (int64_t g = 0; g < desc.cols / desc.group; ++g) {
+    packScales(weight, row, g, lane, layout, tile);
+    packCodes(codes + g * desc.group / 2, desc.group, lane,
+              tile + layout.codes(g));
+  }
 }
 
 } // namespace
@@ -130,8 +144,8 @@ int64_t tileCount(const WeightDesc &desc) {
 }
 
 int64_t tileBytes(const WeightDesc &desc) {
-  if (desc.format == WeightFormat::Int4 || desc.format == WeightFormat::NvFp4)
-    return headerBytes(desc) + desc.cols * kLanes / 2;
+  if (isQuantized(desc.format))
+    return BlockLayout(desc).tileBytes(desc.cols);
   return roundUp(desc.cols, kLanes) * kLanes * elementBytes(desc.format);
 }
 

@@ -81,10 +81,9 @@ template <int Columns, int Tokens, int Planes, int Group> struct IntForm {
     i32x16 top = (i32x16)0;
     for (int i = 0; i < Group / 16; ++i)
       top = __builtin_elementwise_max(
-          top, __builtin_bit_cast(i32x16, load(x + (i64)i * stride)) &
-                   0x7fffffff);
-    const float max =
-        __builtin_bit_cast(float, (int)__builtin_reduce_max(top));
+          top,
+          __builtin_bit_cast(i32x16, load(x + (i64)i * stride)) & 0x7fffffff);
+    const float max = __builtin_bit_cast(float, (int)__builtin_reduce_max(top));
     // A group of nothing but (almost) zeros must not divide by zero.
     const bool empty = max <= 1e-30f;
     const float inverse = empty ? 0.0f : (float)kLimit / max;

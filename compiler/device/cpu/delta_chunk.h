@@ -78,7 +78,7 @@ static void movePanels(float *state, float *panels, bool back) {
   }
 }
 
-static void clearRows(float *rows, int width, int begin, int end) {
+static inline void clearRows(float *rows, int width, int begin, int end) {
   for (i64 i = (i64)begin * width; i < (i64)end * width; i += 16)
     store(rows + i, splat(0.0f));
 }

@@ -50,12 +50,12 @@ LATHE_INLINE void gatherFrom(Format, const u8 *packed, int row, float *out) {
         out[k + i] = w[i][lane];
     } else {
       u8x64 w[4];
-      Format::unpack16(tile + Format::codeOffset(K) + 8ll * k, w);
+      Format::unpack16(Format::codes(tile, k), w);
       const int group = k / Format::kGroup;
       const float scale =
-          Format::finish(tile, Format::scale(tile, K, group))[lane];
+          Format::finish(tile, Format::scale(tile, group))[lane];
       // The seed of a sum of one is minus the zero point.
-      const int zero = -Format::seed(tile, K, group, 1)[lane];
+      const int zero = -Format::seed(tile, group, 1)[lane];
       for (int i = 0; i < 16; ++i)
         out[k + i] = scale * (float)(w[i / 4][4 * lane + i % 4] - zero);
     }

@@ -32,10 +32,9 @@ template <class Format, int Step, int Tiles> struct QuantizedPanel {
   u8x64 codes[Tiles / R][kVectors];
   f32x16 scale[Tiles];
 
-  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int columns,
-                           int k) {
+  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int k) {
     for (int r = 0; r < Tiles; ++r) {
-      const u8 *from = tiles[r] + Format::codeOffset(columns) + 8ll * k;
+      const u8 *from = Format::codes(tiles[r], k);
       u8x64 *to = codes[r / R] + r % R;
       for (int i = 0; i < Step / 16; ++i) {
         u8x64 w[4];
@@ -44,15 +43,14 @@ template <class Format, int Step, int Tiles> struct QuantizedPanel {
         for (int j = 0; j < 4; ++j)
           to[(4 * i + j) * R] = w[j];
       }
-      scale[r] = Format::scale(tiles[r], columns, k / Format::kGroup);
+      scale[r] = Format::scale(tiles[r], k / Format::kGroup);
     }
   }
 
   /// sums[t][r] += panel[r] . x[token + t] for a block of tokens.
   template <class Form>
   LATHE_MEMBER void multiply(const Form &x, const u8 *const (&tiles)[Tiles],
-                             int columns, int k, int token,
-                             f32x16 (*sums)[Tiles]) const {
+                             int k, int token, f32x16 (*sums)[Tiles]) const {
 #pragma unroll
     for (int r = 0; r < Tiles; r += R) {
       i32x16 acc[kTokenBlock][R];
@@ -71,7 +69,7 @@ template <class Format, int Step, int Tiles> struct QuantizedPanel {
 #pragma unroll
         for (int j = 0; j < R; ++j)
           acc[t][j] = (acc[t][j] << 7) +
-                      Format::seed(tiles[r + j], columns, k / Format::kGroup,
+                      Format::seed(tiles[r + j], k / Format::kGroup,
                                    x.template sumOver<Step>(k, token + t));
       dotColumns<Form>(acc, codes[r / R], a);
 #pragma unroll
@@ -151,9 +149,9 @@ LATHE_INLINE void matmulBlock(const In &x, const u8 *const (&tiles)[Tiles],
     constexpr int step = kIntegerStep<Format, decltype(x.integers())>;
     QuantizedPanel<Format, step, Tiles> panel;
     for (int k = 0; k < In::kColumns; k += step) {
-      panel.unpack(tiles, In::kColumns, k);
+      panel.unpack(tiles, k);
       for (int t = begin; t < end; t += kTokenBlock)
-        panel.multiply(form, tiles, In::kColumns, k, t, sums + (t - begin));
+        panel.multiply(form, tiles, k, t, sums + (t - begin));
     }
   } else {
     FloatPanel<Format, Tiles> panel;

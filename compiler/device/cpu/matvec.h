@@ -32,25 +32,21 @@ constexpr int kIntegerStep =
 /// One step of a quantised tile for tokens [Begin, Begin + Count): the integer
 /// sums of columns [k, k + Step), zero points subtracted.
 template <class Format, int Step, int Begin, int Count, class Form>
-LATHE_INLINE void matvecStep(const Form &x, const u8 *tile, int columns, int k,
+LATHE_INLINE void matvecStep(const Form &x, const u8 *tile, int k,
                              i32x16 (&sums)[Count]) {
   i32x16 hi[Count], lo[Count];
 #pragma unroll
   for (int t = 0; t < Count; ++t) {
     hi[t] = (i32x16)0;
-    lo[t] = Format::seed(tile, columns, k / Format::kGroup,
+    lo[t] = Format::seed(tile, k / Format::kGroup,
                          x.template sumOver<Step>(k, Begin + t));
   }
-  const u8 *codes = tile + Format::codeOffset(columns) + 8ll * k;
+  const u8 *codes = Format::codes(tile, k);
   const i8 *values = x.values(k, Begin);
 #pragma unroll
   for (int i = 0; i < Step / 16; ++i) {
     u8x64 w[4];
     Format::unpack16(codes + i * kCodeBytes16, w);
-#ifdef PF
-    __builtin_prefetch(codes + i * kCodeBytes16 + PF);
-    __builtin_prefetch(codes + i * kCodeBytes16 + PF + 64);
-#endif
 #pragma unroll
     for (int t = 0; t < Count; ++t) {
       const i8 *a = values + t * Form::kTokenBytes + 16 * i;
@@ -80,8 +76,8 @@ LATHE_INLINE void matvecQuantized(const Form &x, const u8 *tile,
 #pragma unroll 1
   for (int k = 0; k < Columns; k += step) {
     i32x16 sums[count];
-    matvecStep<Format, step, Begin, count>(x, tile, Columns, k, sums);
-    f32x16 scale = Format::scale(tile, Columns, k / Format::kGroup);
+    matvecStep<Format, step, Begin, count>(x, tile, k, sums);
+    f32x16 scale = Format::scale(tile, k / Format::kGroup);
 #pragma unroll
     for (int t = 0; t < count; ++t)
       acc[t] = fma(__builtin_convertvector(sums[t], f32x16),

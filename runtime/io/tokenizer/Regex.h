@@ -5,7 +5,7 @@
 //
 //   \s, \S             become \p{White_Space} and its complement, because
 //                      PCRE2's own \s also takes U+180E
-//   \w \b \h \v ...     refused: the engines disagree about them
+//   \w \b \h \v ...    refused: the engines disagree about them
 //   [a[b]] and [a&&b]  refused: PCRE2 has no nested sets or intersections
 //
 // Properties such as \p{L} are those of the Unicode version that PCRE2 knows,

@@ -159,7 +159,7 @@ TEST_F(FormatGptq, ReadsBf16ScalesThatFitF16) {
 TEST_F(FormatGptq, RefusesScalesThatDoNotFitF16) {
   tensors["layers.0.p.scales"] =
       tensorOf(DType::F32, {2, 8}, std::vector<float>(16, 1.0e-9f));
-  EXPECT_TRUE(refused(read(), "the scale in row 0, group 0 does not fit F16"));
+  EXPECT_TRUE(refused(read(), "does not fit F16"));
 }
 
 TEST_F(FormatGptq, RefusesInt4WithoutAQuantizationConfig) {

@@ -1,0 +1,24 @@
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,4 prefill=64 prefill-form=int15" | FileCheck %s
+// RUN: not infer-opt %s --specialize-tokens="prefill-form=f32" 2>&1 | FileCheck %s --check-prefix=BAD
+
+// BAD: prefill-form: expected int8 or int15, found f32
+
+// CHECK-DAG: kernel.func @f.0.t1({{.*}}schedule = #kernel.schedule<tokens = 1, prefill = false, form = int15>
+// CHECK-DAG: kernel.func @f.0.t4({{.*}}tokens = 4, prefill = false
+// CHECK-DAG: kernel.func @f.0.p64({{.*}}tokens = 64, prefill = true
+// CHECK-DAG: func.func @f.p64
+// CHECK-DAG: kernel.launch @f.0.p64
+// CHECK-NOT: func.func @f(
+func.func @f(%x: tensor<?x32xf32>) -> tensor<?x16xf32> {
+  %a = graph.weight "a" : !graph.weight<16x32, bf16>
+  %y = graph.linear %x, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
+
+// A function may ask for less at once.
+// CHECK-DAG: kernel.func @g.0.p64({{.*}}tokens = 8, prefill = true
+func.func @g(%x: tensor<?x32xf32>) -> tensor<?x16xf32> attributes {lathe.max_tokens = 8 : i64} {
+  %a = graph.weight "a" : !graph.weight<16x32, bf16>
+  %y = graph.linear %x, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
