@@ -34,9 +34,8 @@ StatusOr<std::unique_ptr<Engine>> Engine::create(const Plan &plan,
       WeightStore::load(plan, weights, options.threads, options.progress));
   LATHE_RETURN_IF_ERROR(engine->allocate());
   LATHE_RETURN_IF_ERROR(engine->bind(kernels));
-  for (const PlannedWeight &weight : plan.weights)
-    if (weight.name == "embed_tokens")
-      engine->vocabSize = weight.desc.rows;
+  if (const PlannedEntry *head = plan.find("head", 1))
+    engine->vocabSize = head->outputs[0].width;
   return engine;
 }
 

@@ -43,7 +43,7 @@ LATHE_INLINE void matvecStep(const Form &x, const u8 *tile, int k,
   }
   const u8 *codes = Format::codes(tile, k);
   const i8 *values = x.values(k, Begin);
-#pragma unroll
+#pragma unroll 2
   for (int i = 0; i < Step / 16; ++i) {
     u8x64 w[4];
     Format::unpack16(codes + i * kCodeBytes16, w);

@@ -122,18 +122,22 @@ def texts():
         "I'm I'M i'LL he'D they'RE we'Ve 'S 'T don'T '\u017F x'\u017Fy",
         "''s'''t 'll'll 'xyz \u2019s", "0 12 123 1234567890 3.14159 1e-9",
         "\u0661\u0662\u0663 \u2160\u2161 \u00BD \u2460 \U0001D7D8 x\u00B2",
-        "e\u0301 \u00E9 A\u030A \u212B \u2126 \uFB01 \u1E9B\u0323 q\u0307\u0323",
+        "e\u0301 \u00E9 A\u030A \u212B \u2126 \uFB01 "
+        "\u1E9B\u0323 q\u0307\u0323",
         "a\u0301\u0323\u0327\u0308b", "\u0344 \u0958 \u2ADC \uFB1D \U0001D15E",
         "\u1100\u1161\u11A8 \uAC00\u11A8 \uD55C\uAD6D\uC5B4 \u3131\u314F",
         "\u1112\u1161\u11AB\u1100\u116E\u11A8",
         "\u0645\u0631\u062D\u0628\u0627 \u0628\u0650\u0633\u0652\u0645\u0650",
         "\u0928\u092E\u0938\u094D\u0924\u0947 \u0915\u094D\u0937 \u093F",
         "\u05E9\u05C1\u05B8\u05DC\u05D5\u05B9\u05DD \u0E2A\u0E27\u0E31\u0E2A",
-        "\u4F60\u597D\uFF0C\u4E16\u754C\u3002\u65E5\u672C\u8A9E\u30C6\u30B9\u30C8",
+        "\u4F60\u597D\uFF0C\u4E16\u754C\u3002"
+        "\u65E5\u672C\u8A9E\u30C6\u30B9\u30C8",
         "\U0001F468\u200D\U0001F469\u200D\U0001F467\u200D\U0001F466 family",
-        "\U0001F1E9\U0001F1EA\U0001F1EB\U0001F1F7 \U0001F44D\U0001F3FD \u2764\uFE0F",
+        "\U0001F1E9\U0001F1EA\U0001F1EB\U0001F1F7 "
+        "\U0001F44D\U0001F3FD \u2764\uFE0F",
         "\uD7FF\uE000\uFFFD\uFFFE\uFFFF\U00010000\U0010FFFF\uFDD0",
-        "\u0300\u0301 \u0300x", "\u200D\u200C\u00AD\u2063", "\U000E0041\U000E007F",
+        "\u0300\u0301 \u0300x", "\u200D\u200C\u00AD\u2063",
+        "\U000E0041\U000E007F",
         "x" * 3000, "ab" * 1500, " " * 2000, "\n" * 999, "\u0301" * 500,
         "\u0301\u0323" * 300, "\u4E2D" * 700, "1" * 400, "\U0001F600" * 200,
         "!" * 777 + "\n" * 5, "a " * 600, "\r\n" * 300, "'s" * 100,
@@ -154,7 +158,8 @@ def texts():
         out += [t, f"x{t}y", f" {t} ", f"{t}{t}", f"\n\t {t}\u3000\u00A0\n z",
                 f"\u00E9{t}\u0301", f"_{t}\u200D ({t})"]
     out += [
-        "<|im_start|>user\nHi <think>a</think><|im_end|>\n<|im_start|>assistant",
+        "<|im_start|>user\nHi <think>a</think><|im_end|>\n"
+        "<|im_start|>assistant",
         "<|im_start", "im_start|>", "<<|im_end|>>", "<|im_<|im_end|>end|>",
         "<think></think><think>", "<th\u0301ink>", "<|a|><|a|><|b|>",
         "<r>  <l>  <lr>  <r> <r>", "<l><l> <l>", "x <r> \n<n> word words",
