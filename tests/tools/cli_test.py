@@ -147,13 +147,13 @@ class BadShards(Copy):
                         "weight_map": {n: shard for n in names}}))
 
     def test_missing_shard(self) -> None:
-        self.weights.unlink()
         self.index("model-00001-of-00001.safetensors")
+        self.weights.unlink()
         self.fails(3, "model-00001-of-00001.safetensors")
 
     def test_shard_path_that_climbs(self) -> None:
-        self.weights.unlink()
         self.index("../model.safetensors")
+        self.weights.unlink()
         self.fails(3, "model.safetensors.index.json", "..")
 
 

@@ -362,6 +362,24 @@ TEST_P(LinearTest, TokensDoNotDependOnTheirNumber) {
   EXPECT_GT(pairs, 20);
 }
 
+/// A NaN among the activations must not be quantised away.
+TEST_P(LinearTest, NanReachesEveryOutputOfItsTokenOnly) {
+  forEach([](const LinearKernel &k) {
+    if (k.kind != TestKind::Linear || k.maxTokens < 2)
+      return;
+    Case c(k, k.maxTokens, 5);
+    std::vector<float> before = c.run(1);
+    c.x.floats()[stride(k.columns) + 7] = NAN;
+    std::vector<float> after = c.run(1);
+    for (int i = 0; i < k.maxTokens * c.outWidth(); ++i) {
+      if (i / c.outWidth() != 1)
+        ASSERT_EQ(before[size_t(i)], after[size_t(i)]) << k.name;
+      else if (i % c.outWidth() < k.rows)
+        ASSERT_TRUE(std::isnan(after[size_t(i)])) << k.name;
+    }
+  });
+}
+
 TEST_P(LinearTest, GathersRows) {
   forEach([](const LinearKernel &k) {
     if (!isGather(k))
