@@ -49,7 +49,21 @@ Value ModelBuilder::weight(StringRef name, int64_t rows, int64_t cols) {
     desc = *found;
   else if (status.ok())
     status = found.status();
-  auto type = graph::WeightType::get(builder.getContext(), desc);
+  // A checkpoint may name a group size that no weight type has.
+  std::string why;
+  ScopedDiagnosticHandler handler(
+      builder.getContext(), [&](Diagnostic &problem) { why = problem.str(); });
+  auto type = graph::WeightType::getChecked(
+      [&] { return emitError(location()); }, builder.getContext(), desc.rows,
+      desc.cols, desc.format, desc.group, desc.asymmetric);
+  if (!type) {
+    if (status.ok())
+      status = modelError(name.str() + ": " + why);
+    type = graph::WeightType::get(
+        builder.getContext(),
+        WeightDesc{WeightFormat::F32, std::max<int64_t>(rows, 1),
+                   std::max<int64_t>(cols, 1), 0, false});
+  }
   return graph::WeightOp::create(builder, location(), type, name);
 }
 

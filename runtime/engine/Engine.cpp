@@ -3,6 +3,7 @@
 #include "runtime/engine/MemoryPlan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 namespace lathe {
@@ -14,6 +15,8 @@ struct Engine::Bound {
   std::vector<LatheKernel> kernels;      ///< per launch
   std::vector<std::vector<void *>> args; ///< per launch
 };
+
+using Clock = std::chrono::steady_clock;
 
 static int64_t strideOf(int64_t width) {
   return (width + LATHE_LANES - 1) / LATHE_LANES * LATHE_LANES;
@@ -128,10 +131,18 @@ void Engine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
     context.shared = scratch.data();
     context.local = scratch.data() + shared + thread * local;
     context.barrier = &kernelBarrier;
+    std::vector<double> *ledger = thread == 0 ? times : nullptr;
+    auto start = ledger ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < entry.kernels.size(); ++i) {
-      if (i > 0)
-        team.barrier();
       entry.kernels[i](entry.args[i].data(), &context);
+      if (i + 1 < entry.kernels.size())
+        team.barrier();
+      if (!ledger)
+        continue;
+      auto now = Clock::now();
+      (*ledger)[size_t(entry.planned->launches[i].kernel)] +=
+          std::chrono::duration<double>(now - start).count();
+      start = now;
     }
   });
 }

@@ -85,6 +85,10 @@ public:
   /// The raw floats of a state by its name in the plan; empty if unknown.
   std::span<const float> state(std::string_view name) const;
 
+  /// From now on adds the seconds of every launch, barrier included, to
+  /// `seconds[kernel]`; null stops. The vector has an element per kernel.
+  void recordTimes(std::vector<double> *seconds) { times = seconds; }
+
   /// Bytes of parameters that one decode step reads.
   int64_t weightBytesPerStep() const;
   ThreadTeam &threads() { return team; }
@@ -106,6 +110,7 @@ private:
   std::vector<uint8_t *> stateAt;
   std::vector<std::unique_ptr<Bound>> entries;
   LatheBarrier kernelBarrier{0, 0};
+  std::vector<double> *times = nullptr;
   RowsView lastHidden;
   int64_t nextPosition = 0;
   int64_t vocabSize = 0;

@@ -7,8 +7,8 @@ namespace lathe {
 namespace {
 // About a hundred microseconds of pauses: longer than sampling a token.
 constexpr int kSpinsBeforeSleep = 4000;
-// A thread that has not arrived by then probably has no core.
-constexpr int kSpinsBeforeYield = 20000;
+// A thread that has not arrived by then may be waiting for this core.
+constexpr int kSpinsBeforeYield = 500;
 } // namespace
 
 static void pause() {

@@ -66,17 +66,18 @@ class ChunkEdge : public testing::TestWithParam<int64_t> {};
 TEST_P(ChunkEdge, FloatWeightsAgree) {
   Differences worst =
       differencesOf(tinyModel(), someIds(kLongest, 320), GetParam());
-  EXPECT_LT(worst.logits, 1e-3);
-  EXPECT_LT(worst.states, 1e-3);
+  EXPECT_LT(worst.logits, 2e-4);
+  EXPECT_LT(worst.states, 2e-4);
 }
 
 // Rounding activations to 15 bits turns differences of the last bit of a float
-// into differences of one step of 2^-14.
+// into differences of one step of 2^-14: 2.4e-3 in logits was measured, 1.2e-3
+// in states, and 1.9e-5 in both with float weights.
 TEST_P(ChunkEdge, Int4WeightsAgree) {
   Differences worst =
       differencesOf(demoModel(), someIds(kLongest, 4082), GetParam());
-  EXPECT_LT(worst.logits, 2e-2);
-  EXPECT_LT(worst.states, 2e-2);
+  EXPECT_LT(worst.logits, 6e-3);
+  EXPECT_LT(worst.states, 3e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Chunks, ChunkEdge, testing::Values(64, 128, 256));

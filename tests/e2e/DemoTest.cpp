@@ -13,9 +13,10 @@ namespace lathe::e2e {
 namespace {
 
 // Decode and "int15" hold activations of integer weights in 15 bits per group
-// of 128, "int8" in 8. kInt8Tolerance is about twice what was measured.
-constexpr double kInt15Tolerance = 2e-2;
-constexpr double kInt8Tolerance = 2.0;
+// of 128, "int8" in 8; both bounds are about 2.5 times what was measured:
+// 1.9e-3 and 0.21. Float weights measure 1.6e-5.
+constexpr double kInt15Tolerance = 5e-3;
+constexpr double kInt8Tolerance = 0.5;
 constexpr double kFloatTolerance = 1e-3;
 constexpr float kClearMargin = 0.05f;
 constexpr int32_t kUsedVocab = 4082;

@@ -14,6 +14,8 @@ protected:
   /// Feeds 40 tokens, `GetParam()` at a time, in entries of exactly as many.
   void check(TestModel &model, int32_t vocab) {
     const Plan &plan = model.compiled({}).plan;
+    const PlannedEntry *entry = plan.find("trunk", GetParam());
+    ASSERT_TRUE(entry && !entry->prefill) << "not a decode entry";
     Ids ids = someIds(size_t(kTokens / GetParam() * GetParam()), vocab);
     auto one = model.engine({}, 2, 1);
     auto many = model.engine({}, 2, GetParam());

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <functional>
+#include <numeric>
 
 namespace lathe::cli {
 
@@ -134,6 +136,21 @@ static void printJson(const std::vector<Row> &rows, double bandwidth,
   std::printf("%s\n", json.dump(2).c_str());
 }
 
+/// Where the time of all tests together went, per kernel.
+static void printLedger(const LoadedModel &model,
+                        const std::vector<double> &seconds) {
+  const auto &kernels = model.compiled->plan.kernels;
+  std::vector<size_t> order(kernels.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::ranges::sort(order, std::greater(),
+                    [&](size_t i) { return seconds[i]; });
+  double total = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+  std::printf("\n| kernel | s | %% |\n|---|---:|---:|\n");
+  for (size_t i : order)
+    std::printf("| %s | %.3f | %.1f |\n", kernels[i].name.c_str(), seconds[i],
+                100 * seconds[i] / total);
+}
+
 /// Enough context for the longest test.
 static int64_t contextFor(const BenchOptions &options) {
   int64_t most = *std::ranges::max_element(options.promptTokens);
@@ -147,6 +164,9 @@ Status bench(const BenchOptions &given) {
     options.model.context = contextFor(options);
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, loadModel(options.model));
   std::vector<Row> rows;
+  std::vector<double> ledger(model.compiled->plan.kernels.size());
+  if (options.ledger)
+    model.engine->recordTimes(&ledger);
   LATHE_ASSIGN_OR_RETURN(double before,
                          measureReadBandwidth(model.engine->threads()));
   for (int64_t tokens : options.promptTokens) {
@@ -172,6 +192,8 @@ Status bench(const BenchOptions &given) {
     printJson(rows, bandwidth, model);
   else
     printTable(rows, bandwidth);
+  if (options.ledger)
+    printLedger(model, ledger);
   return absl::OkStatus();
 }
 

@@ -47,7 +47,7 @@ struct BenchOptions {
   ModelOptions model;
   std::vector<int64_t> promptTokens = {512}, decodeTokens = {64}, depths = {0};
   int repetitions = 3;
-  bool json = false;
+  bool json = false, ledger = false;
 };
 
 struct PlanOptions {

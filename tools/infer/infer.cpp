@@ -102,6 +102,7 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  verb->add_flag("--ledger", o.ledger, "Print the time of every kernel too");
   verb->add_flag("--json", o.json, "JSON instead of a Markdown table");
 }
 

@@ -106,12 +106,14 @@ template <int Columns, int Tokens, int Planes, int Group> struct IntForm {
     groupSum(k, t) = total;
   }
 
-  /// Nearest integer of |x| < 2^22; a bit trick, so that no input, not even a
-  /// NaN, is undefined.
+  /// The nearest integer, clamped to the range; a bit trick, so that no input,
+  /// not even a NaN, is undefined.
   LATHE_INLINE i32x16 roundToInt(f32x16 x) {
     const float magic = 12582912.0f; // 1.5 * 2^23
-    i32x16 bits = __builtin_bit_cast(i32x16, x + magic);
-    return bits - __builtin_bit_cast(int, magic);
+    i32x16 q =
+        __builtin_bit_cast(i32x16, x + magic) - __builtin_bit_cast(int, magic);
+    return __builtin_elementwise_min(
+        __builtin_elementwise_max(q, (i32x16)-kLimit), (i32x16)kLimit);
   }
 
   /// Zeroes tokens [begin, end): the matmul computes them and drops them.

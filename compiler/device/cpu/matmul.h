@@ -92,26 +92,30 @@ template <class Format, int Step, int Tiles> struct QuantizedPanel {
   }
 };
 
-/// Sixteen columns of Tiles float tiles.
+/// Up to kSteps times sixteen columns of Tiles float tiles, unpacked.
 template <class Format, int Tiles> struct FloatPanel {
   static constexpr int R = Tiles < kRegisterTiles ? Tiles : kRegisterTiles;
 
-  f32x16 columns[Tiles / R][16][R];
+  static constexpr int kSteps = 2;
 
-  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int k) {
-    for (int r = 0; r < Tiles; ++r) {
-      f32x16 w[16];
-      Format::unpack16(tiles[r], k, w);
+  f32x16 columns[Tiles / R][16 * kSteps][R];
+  int steps;
+
+  LATHE_MEMBER void unpack(const u8 *const (&tiles)[Tiles], int k, int end) {
+    steps = end - k < 16 * kSteps ? (end - k) / 16 : kSteps;
+    for (int r = 0; r < Tiles; ++r)
+      for (int s = 0; s < steps; ++s) {
+        f32x16 w[16];
+        Format::unpack16(tiles[r], k + 16 * s, w);
 #pragma unroll
-      for (int i = 0; i < 16; ++i)
-        columns[r / R][i][r % R] = w[i];
-    }
+        for (int i = 0; i < 16; ++i)
+          columns[r / R][16 * s + i][r % R] = w[i];
+      }
   }
 
   template <class In>
   LATHE_MEMBER void multiply(const In &x, int k, int token,
                              f32x16 (*sums)[Tiles]) const {
-    const float *a = x.f32(k, token);
 #pragma unroll
     for (int r = 0; r < Tiles; r += R) {
       f32x16 acc[kTokenBlock][R];
@@ -120,20 +124,28 @@ template <class Format, int Tiles> struct FloatPanel {
 #pragma unroll
         for (int j = 0; j < R; ++j)
           acc[t][j] = sums[t][r + j];
-#pragma unroll 2
-      for (int i = 0; i < 16; ++i)
-#pragma unroll
-        for (int t = 0; t < kTokenBlock; ++t)
-#pragma unroll
-          for (int j = 0; j < R; ++j)
-            acc[t][j] =
-                fma(columns[r / R][i][j], splat(a[16 * t + i]), acc[t][j]);
+#pragma unroll 1
+      for (int s = 0; s < steps; ++s)
+        fmaColumns(acc, columns[r / R] + 16 * s, x.f32(k + 16 * s, token));
 #pragma unroll
       for (int t = 0; t < kTokenBlock; ++t)
 #pragma unroll
         for (int j = 0; j < R; ++j)
           sums[t][r + j] = acc[t][j];
     }
+  }
+
+  LATHE_INLINE void fmaColumns(f32x16 (&acc)[kTokenBlock][R],
+                               const f32x16 (*w)[R], const float *a) {
+#pragma unroll 4
+    for (int i = 0; i < 16; ++i)
+#pragma unroll
+      for (int t = 0; t < kTokenBlock; ++t) {
+        f32x16 x = splat(a[16 * t + i]);
+#pragma unroll
+        for (int j = 0; j < R; ++j)
+          acc[t][j] = fma(w[i][j], x, acc[t][j]);
+      }
   }
 };
 
@@ -155,8 +167,8 @@ LATHE_INLINE void matmulBlock(const In &x, const u8 *const (&tiles)[Tiles],
     }
   } else {
     FloatPanel<Format, Tiles> panel;
-    for (int k = 0; k < In::kPadded; k += 16) {
-      panel.unpack(tiles, k);
+    for (int k = 0; k < In::kPadded; k += 16 * panel.kSteps) {
+      panel.unpack(tiles, k, In::kPadded);
       for (int t = begin; t < end; t += kTokenBlock)
         panel.multiply(x, k, t, sums + (t - begin));
     }

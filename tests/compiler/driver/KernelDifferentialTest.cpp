@@ -8,17 +8,19 @@
 
 #include "tests/compiler/driver/KernelHarness.h"
 
+#include "llvm/Support/raw_ostream.h"
 #include "gtest/gtest.h"
 
 namespace lathe::difftest {
 namespace {
 
-// In units of max(1, rms of the result); about five times what was measured.
-// Floats differ by the order of sums. Integer forms round each group of
-// activations to 15 or 8 bits of its largest magnitude.
-constexpr double kFloatTolerance = 2e-5;
-constexpr double kInt15Tolerance = 1e-3;
-constexpr double kInt8Tolerance = 0.1;
+// In the units of Comparison; measured were 1.7e-6, 1.2e-3 and 0.11. Floats
+// differ by the order of sums. Integer forms round each group of activations to
+// 15 or 8 bits of its largest magnitude; swiglu multiplies such an error by the
+// other factor, and these weights are large.
+constexpr double kFloatTolerance = 1e-5;
+constexpr double kInt15Tolerance = 3e-3;
+constexpr double kInt8Tolerance = 0.3;
 
 std::vector<Shape> shapes() {
   return {
@@ -93,6 +95,30 @@ std::vector<Shape> shapes() {
        .format = WeightFormat::NvFp4,
        .group = 16,
        .decodeTokens = {1, 3}},
+      {.name = "Int4AsymmetricAvx2",
+       .hidden = 64,
+       .intermediate = 96,
+       .vocab = 50,
+       .format = WeightFormat::Int4,
+       .group = 32,
+       .asymmetric = true,
+       .decodeTokens = {3},
+       .avx2 = true},
+      {.name = "NvFp4Avx2",
+       .hidden = 48,
+       .intermediate = 80,
+       .vocab = 50,
+       .format = WeightFormat::NvFp4,
+       .group = 16,
+       .decodeTokens = {1},
+       .avx2 = true},
+      {.name = "Int4Group48",
+       .hidden = 96,
+       .intermediate = 96,
+       .vocab = 40,
+       .format = WeightFormat::Int4,
+       .group = 48,
+       .decodeTokens = {1}},
       {.name = "Int4FastPrefill",
        .hidden = 128,
        .intermediate = 256,
@@ -125,6 +151,12 @@ std::vector<int64_t> tokenCountsOf(kernel::FuncOp func) {
   return counts;
 }
 
+std::string textOf(kernel::FuncOp func) {
+  std::string text;
+  llvm::raw_string_ostream(text) << func;
+  return text;
+}
+
 class KernelDifferential : public testing::TestWithParam<Shape> {};
 
 TEST_P(KernelDifferential, EveryKernelComputesItsBody) {
@@ -136,8 +168,8 @@ TEST_P(KernelDifferential, EveryKernelComputesItsBody) {
       const double tolerance = toleranceOf(func);
       worst[tolerance] = std::max(worst[tolerance], result.worst);
       EXPECT_EQ(result.problem, "");
-      EXPECT_LT(result.worst, tolerance)
-          << func.getSymName().str() << ", " << tokens << " tokens";
+      EXPECT_LT(result.worst, tolerance) << tokens << " tokens of\n"
+                                         << textOf(func);
     }
   for (auto [tolerance, found] : worst)
     std::printf("%s: tolerance %.0e, worst %.2e\n", GetParam().name.c_str(),

@@ -293,8 +293,8 @@ void KernelHarness::lower() {
 
 void KernelHarness::compile() {
   auto cache = need(ObjectCache::open(LATHE_KERNEL_CACHE));
-  compiler =
-      need(KernelCompiler::create(need(hostTarget(false)), cache.get(), 2));
+  compiler = need(
+      KernelCompiler::create(need(hostTarget(shape.avx2)), cache.get(), 2));
   std::vector<KernelSource> sources;
   for (kernel::FuncOp func : kernels()) {
     auto result = emitCpuKernel(func);
@@ -336,18 +336,20 @@ void KernelHarness::launch(LatheKernel kernel, const EmittedKernel &emitted,
     result.problem = "wrote behind its scratch";
 }
 
-/// The largest difference in units of max(1, rms of `wanted`).
+/// The largest difference in units of max(1, rms of `wanted`, its element).
 static double distance(const std::vector<float> &wanted,
                        const std::vector<float> &found) {
   double squares = 0, worst = 0;
   for (float value : wanted)
     squares += double(value) * value;
+  const double unit = std::fmax(1, std::sqrt(squares / double(wanted.size())));
   for (size_t i = 0; i < wanted.size(); ++i) {
-    double difference = std::fabs(double(wanted[i]) - double(found[i]));
+    double difference = std::fabs(double(wanted[i]) - double(found[i])) /
+                        std::fmax(unit, std::fabs(double(wanted[i])));
     if (!(difference <= worst))
       worst = std::isfinite(difference) ? difference : INFINITY;
   }
-  return worst / std::fmax(1, std::sqrt(squares / double(wanted.size())));
+  return worst;
 }
 
 /// What the kernel wrote for a result, in the reference's order of elements.

@@ -22,6 +22,7 @@
 #include "mlir/IR/OwningOpRef.h"
 
 #include <map>
+#include <ostream>
 #include <random>
 
 namespace lathe::difftest {
@@ -37,10 +38,15 @@ struct Shape {
   bool asymmetric = false;
   std::vector<int64_t> decodeTokens = {1};
   std::string prefillForm = "int15";
+  bool avx2 = false;
 
   std::string config() const; ///< as config.json
   StatusOr<WeightDesc> describe(int64_t rows, int64_t cols) const;
 };
+
+inline std::ostream &operator<<(std::ostream &stream, const Shape &shape) {
+  return stream << shape.name;
+}
 
 /// The two sides of one operand or result.
 struct Operand {
@@ -56,7 +62,8 @@ struct Operand {
 };
 
 /// How far a kernel is from the reference, over all its results: the largest
-/// difference in units of max(1, root mean square of the expected result).
+/// difference in units of max(1, root mean square of the expected result,
+/// magnitude of the expected element).
 struct Comparison {
   double worst = 0;
   std::string problem; ///< overwritten guard, or a reference error
