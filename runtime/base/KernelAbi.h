@@ -34,6 +34,7 @@ struct LatheContext {
   void *shared;          ///< scratch shared by the team, 64-byte aligned
   void *local;           ///< scratch of this thread, 64-byte aligned
   LatheBarrier *barrier; ///< for a barrier inside the kernel
+  void (*yield)(void);   ///< gives up the core for a moment; may be null
 };
 
 typedef void (*LatheKernel)(void *const *args, const LatheContext *context);

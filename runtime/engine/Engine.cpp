@@ -122,7 +122,7 @@ Engine::Bound *Engine::find(std::string_view function, int64_t tokens) {
 void Engine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
   const int64_t shared = sharedScratch(plan), local = localScratch(plan);
   team.run([&](int thread) {
-    LatheContext context;
+    LatheContext context{};
     context.thread = thread;
     context.threads = team.size();
     context.tokens = int(tokens);
@@ -131,6 +131,7 @@ void Engine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
     context.shared = scratch.data();
     context.local = scratch.data() + shared + thread * local;
     context.barrier = &kernelBarrier;
+    context.yield = [] { std::this_thread::yield(); };
     std::vector<double> *ledger = thread == 0 ? times : nullptr;
     auto start = ledger ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < entry.kernels.size(); ++i) {

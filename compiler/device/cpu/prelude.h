@@ -140,8 +140,13 @@ LATHE_INLINE void barrier(const LatheContext *c) {
     __atomic_store_n(&b->generation, generation + 1, __ATOMIC_RELEASE);
     return;
   }
-  while (__atomic_load_n(&b->generation, __ATOMIC_ACQUIRE) == generation)
-    __builtin_ia32_pause();
+  for (int spins = 0;
+       __atomic_load_n(&b->generation, __ATOMIC_ACQUIRE) == generation; ++spins)
+    // A thread that is late may be waiting for this core.
+    if (spins < 500 || !c->yield)
+      __builtin_ia32_pause();
+    else
+      c->yield();
 }
 
 /// A half-open range of work items.

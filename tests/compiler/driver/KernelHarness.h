@@ -13,9 +13,8 @@
 #include "compiler/driver/Compile.h"
 #include "compiler/emit/CpuEmitter.h"
 #include "compiler/jit/KernelCompiler.h"
-#include "ir/graph/Graph.h"
-#include "ir/plan/Plan.h"
 #include "ir/reference/Interpreter.h"
+#include "tests/compiler/driver/KernelOperands.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
@@ -48,19 +47,6 @@ inline std::ostream &operator<<(std::ostream &stream, const Shape &shape) {
   return stream << shape.name;
 }
 
-/// The two sides of one operand or result.
-struct Operand {
-  mlir::Type type;
-  reference::Value value;
-  std::vector<uint8_t> memory; ///< aligned inside, with a guard behind
-  size_t offset = 0, bytes = 0;
-
-  void reserve(size_t size, int fill);
-  uint8_t *data() { return memory.data() + offset; }
-  float *floats() { return reinterpret_cast<float *>(data()); }
-  bool guardIsIntact() const;
-};
-
 /// How far a kernel is from the reference, over all its results: the largest
 /// difference in units of max(1, root mean square of the expected result,
 /// magnitude of the expected element).
@@ -81,13 +67,8 @@ public:
 private:
   void lower();
   void compile();
-  Operand makeOperand(mlir::Type type, plan::Layout layout);
-  void fillWeight(Operand &operand, graph::WeightType type,
-                  plan::Layout layout);
-  void fillKv(Operand &operand, graph::KvType type);
-  void launch(LatheKernel kernel, const EmittedKernel &emitted,
+  void launch(kernel::FuncOp func, const OperandMaker &maker,
               std::vector<void *> &args, Comparison &result);
-  reference::Tensor random(int64_t rows, int64_t cols, float scale);
 
   Shape shape;
   mlir::MLIRContext context;
@@ -95,9 +76,7 @@ private:
   std::unique_ptr<KernelCompiler> compiler;
   KernelCompiler::Kernels functions;
   std::map<std::string, EmittedKernel> emitted;
-  std::vector<std::unique_ptr<HostWeight>> weights;
   std::mt19937 generator{7};
-  int64_t tokens = 0, position = 0, capacity = 0;
 };
 
 /// The status of planning a model of this shape, and of packing its weights.

@@ -3,7 +3,8 @@
     make_demo_goldens.py [--shared DIR] [--check-only]
 
 With --shared (a folder with demo-model/ and golden/qwen3_5/) it first compares
-the oracle with the outputs of transformers there. Then it writes
+the oracle with the outputs of transformers there, and takes its prompts from
+there; otherwise from the file that it is about to replace. Then it writes
 tests/data/demo/golden_int4.safetensors from models/demo:
 
   pN.input_ids [T]           the prompt
@@ -26,12 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 USED = 4082  # ids from here on are padding
 NEW_TOKENS = 64
 
-# Token ids of short pieces of Python, those of the demo model's own goldens.
-PROMPTS = [
-    [831, 1375, 198, 831, 1854, 633, 324, 3885, 2597, 85, 320, 257],
-    [632, 1198, 340, 340, 278, 258, 374, 727, 764, 766, 291, 11, 943, 1852, 28,
-     15, 320],
-]
+FOLDER = ROOT / "tests/data/demo"
 
 
 def report(what, found, expected):
@@ -86,12 +82,8 @@ def check_demo(shared):
         report(f"p{p}.mtp1_logits", draft, expected[f"p{p}.mtp1_logits"])
 
 
-def make_int4(shared_golden):
+def make_int4(prompts):
     model = Model(ROOT / "models/demo")
-    prompts = list(PROMPTS)
-    if shared_golden:
-        golden = read_safetensors(shared_golden)
-        prompts = [golden[f"p{i}.input_ids"] for i in range(5)]
     out = {}
     for i, prompt in enumerate(prompts):
         ids, margin, logits = greedy(model, prompt, NEW_TOKENS)
@@ -108,9 +100,8 @@ def make_int4(shared_golden):
         out["p0.layer0.recurrent"] = model.states[layer + "recurrent"]
         draft = model.mtp(ids[1 : len(prompt) + 1], hidden, 0)
         out["p0.mtp1_logits"] = model.head(draft)[:4]
-    folder = ROOT / "tests/data/demo"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_safetensors(folder / "golden_int4.safetensors", out)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_safetensors(FOLDER / "golden_int4.safetensors", out)
 
 
 def main():
@@ -118,13 +109,14 @@ def main():
     parser.add_argument("--shared", type=pathlib.Path)
     parser.add_argument("--check-only", action="store_true")
     args = parser.parse_args()
-    shared_golden = None
+    source = FOLDER / "golden_int4.safetensors"
     if args.shared:
         check_golden(args.shared)
         check_demo(args.shared)
-        shared_golden = args.shared / "demo-model/golden.safetensors"
+        source = args.shared / "demo-model/golden.safetensors"
     if not args.check_only:
-        make_int4(shared_golden)
+        golden = read_safetensors(source)
+        make_int4([golden[f"p{i}.input_ids"] for i in range(5)])
 
 
 if __name__ == "__main__":
