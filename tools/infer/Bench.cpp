@@ -22,11 +22,23 @@ struct Row {
   std::string test;          ///< "pp512", "tg64 @ d1000"
   std::vector<double> rates; ///< tokens per second, per repetition
   double bytesPerToken = 0;  ///< decode only
+  /// Read bandwidth in bytes per second, taken right before each repetition:
+  /// a shared machine changes from second to second.
+  std::vector<double> bandwidths;
 
-  double median() const {
-    std::vector<double> sorted = rates;
-    std::ranges::sort(sorted);
-    return sorted[sorted.size() / 2];
+  double rate() const { return median(rates); }
+  double bandwidth() const { return median(bandwidths); }
+  /// The median over repetitions of achieved over readable bytes per second.
+  double percent() const {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < rates.size(); ++i)
+      ratios.push_back(100 * bytesPerToken * rates[i] / bandwidths[i]);
+    return median(ratios);
+  }
+
+  static double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    return values[values.size() / 2];
   }
 };
 
@@ -48,7 +60,8 @@ static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
 
 static StatusOr<Row> benchPrompt(Engine &engine, int64_t tokens,
                                  int repetitions) {
-  Row row{"pp" + std::to_string(tokens), {}, 0};
+  Row row;
+  row.test = "pp" + std::to_string(tokens);
   auto ids = tokensFor(tokens, engine.vocab());
   for (int i = -1; i < repetitions; ++i) { // the first one warms up
     engine.reset();
@@ -76,7 +89,8 @@ static double stateBytes(const Plan &plan, int64_t depth) {
 static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
                                  int64_t depth, int repetitions) {
   Engine &engine = *model.engine;
-  Row row{"tg" + std::to_string(tokens), {}, 0};
+  Row row;
+  row.test = "tg" + std::to_string(tokens);
   if (depth > 0)
     row.test += " @ d" + std::to_string(depth);
   row.bytesPerToken = double(engine.weightBytesPerStep()) +
@@ -86,50 +100,51 @@ static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
     engine.reset();
     if (!prompt.empty())
       LATHE_RETURN_IF_ERROR(engine.feed(prompt));
+    LATHE_ASSIGN_OR_RETURN(double bandwidth,
+                           measureReadBandwidth(engine.threads()));
     auto start = Clock::now();
     for (int32_t id : tokensFor(tokens, engine.vocab())) {
       LATHE_RETURN_IF_ERROR(engine.feed({&id, 1}));
       LATHE_RETURN_IF_ERROR(engine.lastLogits().status());
     }
-    if (i >= 0)
-      row.rates.push_back(double(tokens) / secondsSince(start));
+    if (i < 0)
+      continue;
+    row.rates.push_back(double(tokens) / secondsSince(start));
+    row.bandwidths.push_back(bandwidth);
   }
   return row;
 }
 
-static void printTable(const std::vector<Row> &rows, double bandwidth) {
-  std::printf("| test | tok/s | ms/token | MB/token | GB/s | %% of read "
-              "bandwidth |\n|---|---:|---:|---:|---:|---:|\n");
+static void printTable(const std::vector<Row> &rows) {
+  std::printf("| test | tok/s | ms/token | MB/token | GB/s | readable GB/s | "
+              "%% |\n|---|---:|---:|---:|---:|---:|---:|\n");
   for (const Row &row : rows) {
-    double rate = row.median();
+    double rate = row.rate();
     std::printf("| %s | %.2f | %.3f |", row.test.c_str(), rate, 1e3 / rate);
     if (row.bytesPerToken > 0)
-      std::printf(" %.1f | %.2f | %.1f |\n", row.bytesPerToken / 1e6,
-                  row.bytesPerToken * rate / 1e9,
-                  100 * row.bytesPerToken * rate / bandwidth);
+      std::printf(" %.1f | %.2f | %.2f | %.1f |\n", row.bytesPerToken / 1e6,
+                  row.bytesPerToken * rate / 1e9, row.bandwidth() / 1e9,
+                  row.percent());
     else
-      std::printf(" | | |\n");
+      std::printf(" | | | |\n");
   }
-  std::printf("\nread bandwidth measured in this run: %.2f GB/s\n",
-              bandwidth / 1e9);
+  std::printf("\n%%: of the read bandwidth, measured before each repetition\n");
 }
 
-static void printJson(const std::vector<Row> &rows, double bandwidth,
-                      const LoadedModel &model) {
+static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
   nlohmann::ordered_json json;
   json["schema_version"] = 1;
   json["model_type"] = model.compiled->modelType;
   json["threads"] = model.threads;
-  json["read_bandwidth_bytes_s"] = bandwidth;
   json["results"] = nlohmann::ordered_json::array();
   for (const Row &row : rows) {
     nlohmann::ordered_json entry{{"test", row.test},
-                                 {"tok_s", row.median()},
+                                 {"tok_s", row.rate()},
                                  {"samples_tok_s", row.rates}};
     if (row.bytesPerToken > 0) {
       entry["bytes_per_token"] = row.bytesPerToken;
-      entry["percent_of_read_bandwidth"] =
-          100 * row.bytesPerToken * row.median() / bandwidth;
+      entry["read_bandwidth_bytes_s"] = row.bandwidth();
+      entry["percent_of_read_bandwidth"] = row.percent();
     }
     json["results"].push_back(entry);
   }
@@ -167,8 +182,6 @@ Status bench(const BenchOptions &given) {
   std::vector<double> ledger(model.compiled->plan.kernels.size());
   if (options.ledger)
     model.engine->recordTimes(&ledger);
-  LATHE_ASSIGN_OR_RETURN(double before,
-                         measureReadBandwidth(model.engine->threads()));
   for (int64_t tokens : options.promptTokens) {
     if (tokens <= 0)
       continue;
@@ -184,14 +197,10 @@ Status bench(const BenchOptions &given) {
           Row row, benchDecode(model, tokens, depth, options.repetitions));
       rows.push_back(row);
     }
-  // The better of two readings, around the work: neighbours can only slow it.
-  LATHE_ASSIGN_OR_RETURN(double after,
-                         measureReadBandwidth(model.engine->threads()));
-  double bandwidth = std::max(before, after);
   if (options.json)
-    printJson(rows, bandwidth, model);
+    printJson(rows, model);
   else
-    printTable(rows, bandwidth);
+    printTable(rows);
   if (options.ledger)
     printLedger(model, ledger);
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <cmath>
+#include <thread>
 
 using namespace mlir;
 
@@ -130,7 +131,7 @@ void KernelHarness::launch(kernel::FuncOp func, const OperandMaker &maker,
   for (Operand &own : local)
     own.reserve(size_t(emitted.at(name).localBytes), kPoison);
   team.run([&](int thread) {
-    LatheContext ctx;
+    LatheContext ctx{};
     ctx.thread = thread;
     ctx.threads = team.size();
     ctx.tokens = int(maker.tokens);
@@ -139,6 +140,7 @@ void KernelHarness::launch(kernel::FuncOp func, const OperandMaker &maker,
     ctx.shared = shared.data();
     ctx.local = local[thread].data();
     ctx.barrier = &barrier;
+    ctx.yield = [] { std::this_thread::yield(); };
     kernel(args.data(), &ctx);
   });
   if (!shared.guardIsIntact() || !local[0].guardIsIntact() ||
