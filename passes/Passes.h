@@ -26,8 +26,8 @@ struct PipelineOptions {
   std::vector<int64_t> decodeTokens = {1};
   int64_t prefillTokens = 256;
   /// How a prefill holds activations for integer weights: "int8" is fast,
-  /// "int15" as exact as decode.
-  std::string prefillForm = "int8";
+  /// "int15" as exact as decode, "mixed" int8 behind norms only.
+  std::string prefillForm = "mixed";
   /// Fail when an operation misses its fused kernel.
   bool strict = false;
 };

@@ -49,7 +49,9 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     with kernels of their own that carry a schedule. The originals disappear.
     A function with `lathe.max_tokens` gets a smaller prefill (a head whose
     logits are wide, for one).
-    `prefill-form` is how a prefill holds activations for integer weights.
+    `prefill-form` is how a prefill holds activations for integer weights:
+    int15 as exactly as decode, int8 in half the time, mixed int8 behind norms
+    and int15 elsewhere.
 
     Runs after assign-layouts.
   }];
@@ -57,8 +59,8 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     ListOption<"decode", "decode", "int64_t", "Token counts of decode steps">,
     Option<"prefill", "prefill", "int64_t", "0",
            "Largest number of prompt tokens at once, 0 for none">,
-    Option<"prefillForm", "prefill-form", "std::string", "\"int8\"",
-           "int8 or int15">];
+    Option<"prefillForm", "prefill-form", "std::string", "\"mixed\"",
+           "mixed, int8 or int15">];
 }
 
 def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {

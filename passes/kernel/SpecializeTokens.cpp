@@ -20,10 +20,11 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
   using SpecializeTokensBase::SpecializeTokensBase;
 
   void runOnOperation() override {
-    auto form = kernel::symbolizeForm(prefillForm);
-    if (!form || *form == kernel::Form::F32) {
+    if (prefillForm != "mixed" && prefillForm != "int8" &&
+        prefillForm != "int15") {
       getOperation().emitError()
-          << "prefill-form: expected int8 or int15, found " << prefillForm;
+          << "prefill-form: expected mixed, int8 or int15, found "
+          << prefillForm;
       return signalPassFailure();
     }
     SmallVector<Variant> variants;
@@ -32,7 +33,7 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
                           schedule(tokens, false, kernel::Form::Int15)});
     if (prefill > 0)
       variants.push_back(
-          {".p" + std::to_string(prefill), schedule(prefill, true, *form)});
+          {".p" + std::to_string(prefill), schedule(prefill, true, kernel::Form::Int15)});
 
     SymbolTable symbols(getOperation());
     auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());
@@ -58,6 +59,17 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     return copy;
   }
 
+  /// Norms leave activations of one size, which a byte holds well; products of
+  /// gates have long tails, which it does not.
+  kernel::Form prefillFormOf(kernel::FuncOp func) {
+    auto linears = func.getBody().getOps<graph::LinearOp>();
+    bool normed = !linears.empty() &&
+                  (*linears.begin()).getX().getDefiningOp<graph::RmsNormOp>();
+    return prefillForm == "int8" || (prefillForm == "mixed" && normed)
+               ? kernel::Form::Int8
+               : kernel::Form::Int15;
+  }
+
   /// A prefill takes no more tokens at once than the function asks for.
   kernel::ScheduleAttr scheduleFor(func::FuncOp func, const Variant &variant) {
     auto limit = func->getAttrOfType<IntegerAttr>("lathe.max_tokens");
@@ -75,7 +87,9 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     copy.walk([&](kernel::LaunchOp launch) {
       auto callee = symbols.lookup<kernel::FuncOp>(launch.getKernel());
       kernel::FuncOp fresh = clone(callee, variant.suffix);
-      fresh.setScheduleAttr(schedule);
+      fresh.setScheduleAttr(this->schedule(
+          schedule.getTokens(), schedule.getPrefill(),
+          schedule.getPrefill() ? prefillFormOf(callee) : schedule.getForm()));
       launch.setKernel(fresh.getSymName());
     });
   }

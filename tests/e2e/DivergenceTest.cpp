@@ -135,6 +135,14 @@ TEST(Divergence, ExactPrefillIsWithinTheContract) {
   EXPECT_GE(d.agreement, 0.995);
 }
 
+// Bytes behind the norms flip a near tie now and then: the contract's top-1
+// agreement of 99.5 % is for int15, its divergence for both.
+TEST(Divergence, DefaultPrefillKeepsTheDivergence) {
+  Divergence d =
+      measure("prefill mixed", {.form = "mixed", .decodeTokens = {1}}, 256);
+  EXPECT_LT(d.meanKl, 1e-4);
+}
+
 // The fast form trades exactness for speed; a bound only for gross errors.
 TEST(Divergence, FastPrefillIsReported) {
   Divergence d =

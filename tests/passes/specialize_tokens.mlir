@@ -1,7 +1,8 @@
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,4 prefill=64 prefill-form=int15" | FileCheck %s
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="prefill=64" | FileCheck %s --check-prefix=MIXED
 // RUN: not infer-opt %s --specialize-tokens="prefill-form=f32" 2>&1 | FileCheck %s --check-prefix=BAD
 
-// BAD: prefill-form: expected int8 or int15, found f32
+// BAD: prefill-form: expected mixed, int8 or int15, found f32
 
 // CHECK-DAG: kernel.func @f.0.t1({{.*}}schedule = #kernel.schedule<tokens = 1, prefill = false, form = int15>
 // CHECK-DAG: kernel.func @f.0.t4({{.*}}tokens = 4, prefill = false
@@ -20,5 +21,16 @@ func.func @f(%x: tensor<?x32xf32>) -> tensor<?x16xf32> {
 func.func @g(%x: tensor<?x32xf32>) -> tensor<?x16xf32> attributes {lathe.max_tokens = 8 : i64} {
   %a = graph.weight "a" : !graph.weight<16x32, bf16>
   %y = graph.linear %x, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
+
+// Mixed: a byte for what a norm made, more for the rest.
+// MIXED-DAG: kernel.func @f.0.p64({{.*}}form = int15
+// MIXED-DAG: kernel.func @normed.0.p64({{.*}}form = int8
+func.func @normed(%x: tensor<?x32xf32>) -> tensor<?x16xf32> {
+  %n = graph.weight "n" : tensor<32xf32>
+  %a = graph.weight "a" : !graph.weight<16x32, bf16>
+  %h = graph.rms_norm %x, %n eps 1.0e-6 : tensor<?x32xf32>, tensor<32xf32>
+  %y = graph.linear %h, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
   return %y : tensor<?x16xf32>
 }

@@ -25,7 +25,7 @@ struct ModelOptions {
   std::string cacheDirectory;  ///< "": the user's cache folder
   bool noCache = false;
   int64_t prefillChunk = 256;
-  std::string prefillForm = "int8";
+  std::string prefillForm = "mixed";
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
   bool quiet = false;

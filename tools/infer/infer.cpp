@@ -43,7 +43,8 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
                    "Prompt tokens at once, 1 to 512")
       ->capture_default_str();
   verb->add_option("--prefill-activations", model.prefillForm,
-                   "With 4-bit weights: int8 (fast) or int15 (as decode)")
+                   "With 4-bit weights: int15 as exact as decode, int8 "
+                   "fast, or mixed")
       ->capture_default_str();
   verb->add_option("--graph", model.graph,
                    "Take the graph IR from this .mlir file");
