@@ -32,8 +32,8 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
       variants.push_back({".t" + std::to_string(tokens),
                           schedule(tokens, false, kernel::Form::Int15)});
     if (prefill > 0)
-      variants.push_back(
-          {".p" + std::to_string(prefill), schedule(prefill, true, kernel::Form::Int15)});
+      variants.push_back({".p" + std::to_string(prefill),
+                          schedule(prefill, true, kernel::Form::Int15)});
 
     SymbolTable symbols(getOperation());
     auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());

@@ -14,7 +14,7 @@
 namespace lathe::difftest {
 namespace {
 
-// In the units of Comparison; measured were 1.7e-6, 1.2e-3 and 0.11. Floats
+// In the units of Comparison; measured were 1.7e-6, 1.2e-3 and 0.13. Floats
 // differ by the order of sums. Integer forms round each group of activations to
 // 15 or 8 bits of its largest magnitude; swiglu multiplies such an error by the
 // other factor, and these weights are large.

@@ -141,7 +141,8 @@ void launch(const LinearKernel &k, const std::vector<void *> &args, int tokens,
                           0,
                           shared.bytes(),
                           locals[size_t(i)].bytes(),
-                          &barrier};
+                          &barrier,
+                          nullptr};
       k.run(args.data(), &ctx);
     });
   for (std::thread &t : team)

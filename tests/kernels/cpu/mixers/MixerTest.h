@@ -53,8 +53,8 @@ inline void runTeam(LatheKernel kernel, const std::vector<void *> &args,
     constexpr size_t kGuard = 64;
     std::vector<char> memory(localBytes + kGuard + 64, (char)0xff);
     char *local = memory.data() + 64 - (size_t)memory.data() % 64;
-    LatheContext ctx = {thread,   threads, tokens, position,
-                        capacity, nullptr, local,  &shared};
+    LatheContext ctx = {thread,  threads, tokens,  position, capacity,
+                        nullptr, local,   &shared, nullptr};
     kernel(args.data(), &ctx);
     char *end = local + localBytes;
     for (; end < memory.data() + memory.size(); ++end)
