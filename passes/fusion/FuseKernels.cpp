@@ -40,8 +40,9 @@ public:
     placeRest();
   }
 
-  /// The groups so that each comes after those it reads.
-  SmallVector<Group *> sorted();
+  /// The groups so that each comes after those it reads; fails when two
+  /// groups read each other.
+  FailureOr<SmallVector<Group *>> sorted();
   int position(Operation *op) const { return order.lookup(op); }
   ArrayRef<Operation *> unfused() const { return alone; }
 
@@ -198,7 +199,7 @@ void Grouping::placeRest() {
   }
 }
 
-SmallVector<Group *> Grouping::sorted() {
+FailureOr<SmallVector<Group *>> Grouping::sorted() {
   SmallVector<Group *> pending, result;
   for (auto &group : groups)
     pending.push_back(group.get());
@@ -218,7 +219,8 @@ SmallVector<Group *> Grouping::sorted() {
   };
   while (!pending.empty()) {
     auto next = llvm::find_if(pending, ready);
-    assert(next != pending.end() && "groups depend on each other in a cycle");
+    if (next == pending.end())
+      return failure();
     done.insert(*next);
     result.push_back(*next);
     pending.erase(next);
@@ -300,8 +302,11 @@ struct FuseKernels : impl::FuseKernelsBase<FuseKernels> {
         old.push_back(&op);
     OpBuilder module(func);
     OpBuilder body(block.getTerminator());
+    auto groups = grouping.sorted();
+    if (failed(groups))
+      return func.emitOpError() << "groups of operations read each other";
     int number = 0;
-    for (Group *group : grouping.sorted())
+    for (Group *group : *groups)
       outline(*group, (func.getSymName() + "." + Twine(number++)).str(),
               grouping, module, body);
     for (Operation *op : llvm::reverse(old))

@@ -160,6 +160,9 @@ LogicalResult EntryPlanner::planLaunch(kernel::LaunchOp launch,
       });
       if (old == states.end())
         return launch.emitOpError() << "returns a state it was not given";
+      if (lastUse.lookup(*old) != launch)
+        return launch.emitOpError()
+               << "updates a state in place that is read later";
       places[result] = places.lookup(*old);
       states.erase(old);
       continue;
