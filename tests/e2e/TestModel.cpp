@@ -1,5 +1,7 @@
 #include "tests/e2e/TestModel.h"
 
+#include "compiler/driver/CheckpointModel.h"
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -53,46 +55,17 @@ Rows GoldenFile::rows(const std::string &name) const {
 // Models
 //===----------------------------------------------------------------------===//
 
-namespace {
-
-class CheckpointWeights : public WeightSource {
-public:
-  explicit CheckpointWeights(const Checkpoint &checkpoint)
-      : checkpoint(checkpoint) {}
-  StatusOr<HostWeight> weight(const std::string &name,
-                              const WeightDesc &expected) override {
-    return checkpoint.readWeight(name, expected.rows, expected.cols);
-  }
-  StatusOr<std::vector<float>> tensor(const std::string &name,
-                                      std::span<const int64_t> shape) override {
-    // The graph writes the taps of a depthwise convolution [C, 1, T] as [C, T].
-    if (shape.size() == 2)
-      return checkpoint.readTensor(name,
-                                   std::vector<int64_t>{shape[0], 1, shape[1]});
-    return checkpoint.readTensor(name, shape);
-  }
-
-private:
-  const Checkpoint &checkpoint;
-};
-
-} // namespace
-
 TestModel::TestModel(const std::string &directory)
     : checkpoint(need(Checkpoint::open(directory))),
       config(need(JsonDocument::parse(checkpoint.configText(), "config.json"))),
       cache(need(ObjectCache::open(LATHE_E2E_CACHE))) {}
 
 ModelInput TestModel::input() const {
-  ModelInput input{config.root(), checkpoint.hasModule("mtp.fc"), nullptr};
-  input.describe = [this](std::string_view module, int64_t, int64_t) {
-    return checkpoint.describe(std::string(module));
-  };
-  return input;
+  return inputOf(checkpoint, config.root());
 }
 
 std::unique_ptr<WeightSource> TestModel::weights() const {
-  return std::make_unique<CheckpointWeights>(checkpoint);
+  return weightsOf(checkpoint);
 }
 
 const CompiledModel &TestModel::compiled(const Build &build) {

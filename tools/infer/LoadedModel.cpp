@@ -1,6 +1,6 @@
 #include "tools/infer/LoadedModel.h"
 
-#include "runtime/io/File.h"
+#include "compiler/driver/CheckpointModel.h"
 #include "runtime/memory/SyntheticWeights.h"
 #include "tools/infer/Host.h"
 
@@ -16,27 +16,6 @@ namespace {
 constexpr int64_t kDefaultContext = 4096;
 
 using Clock = std::chrono::steady_clock;
-
-class CheckpointWeights : public WeightSource {
-public:
-  explicit CheckpointWeights(const Checkpoint &checkpoint)
-      : checkpoint(checkpoint) {}
-  StatusOr<HostWeight> weight(const std::string &name,
-                              const WeightDesc &expected) override {
-    return checkpoint.readWeight(name, expected.rows, expected.cols);
-  }
-  StatusOr<std::vector<float>> tensor(const std::string &name,
-                                      std::span<const int64_t> shape) override {
-    // The graph writes the taps of a depthwise convolution [C, 1, T] as [C, T].
-    if (shape.size() == 2)
-      return checkpoint.readTensor(name,
-                                   std::vector<int64_t>{shape[0], 1, shape[1]});
-    return checkpoint.readTensor(name, shape);
-  }
-
-private:
-  const Checkpoint &checkpoint;
-};
 
 } // namespace
 
@@ -96,33 +75,18 @@ StatusOr<WeightDesc> ModelFiles::describeSynthetic(std::string_view module,
 }
 
 ModelInput ModelFiles::input() const {
+  if (checkpoint)
+    return inputOf(*checkpoint, config->root());
   ModelInput input{config->root(), true, nullptr};
-  if (!checkpoint) {
-    input.describe = [this](std::string_view module, int64_t rows,
-                            int64_t cols) {
-      return describeSynthetic(module, rows, cols);
-    };
-    return input;
-  }
-  input.hasMtpWeights = checkpoint->hasModule("mtp.fc");
-  input.describe = [this](std::string_view module, int64_t rows,
-                          int64_t cols) -> StatusOr<WeightDesc> {
-    LATHE_ASSIGN_OR_RETURN(WeightDesc desc,
-                           checkpoint->describe(std::string(module)));
-    if (desc.rows != rows || desc.cols != cols)
-      return modelError(checkpoint->directory() + ": " + std::string(module) +
-                        ": expected shape [" + std::to_string(rows) + ", " +
-                        std::to_string(cols) + "] from config.json, found [" +
-                        std::to_string(desc.rows) + ", " +
-                        std::to_string(desc.cols) + "]");
-    return desc;
+  input.describe = [this](std::string_view module, int64_t rows, int64_t cols) {
+    return describeSynthetic(module, rows, cols);
   };
   return input;
 }
 
 std::unique_ptr<WeightSource> ModelFiles::weights() const {
   if (checkpoint)
-    return std::make_unique<CheckpointWeights>(*checkpoint);
+    return weightsOf(*checkpoint);
   return std::make_unique<SyntheticWeights>();
 }
 
