@@ -13,6 +13,12 @@ if(LATHE_SANITIZE)
                       -fno-sanitize-recover=undefined
                       -fno-sanitize=function) # reads in front of JIT code
   add_link_options(-fsanitize=address,undefined)
+  add_library(lathe_sanitizer_options STATIC
+              ${CMAKE_SOURCE_DIR}/cmake/SanitizerOptions.cpp)
+  # Asked for by name: the sanitizer's own weak definition of the options would
+  # do for the linker.
+  add_link_options(-Wl,-u,lathe_sanitizer_options_anchor)
+  link_libraries(lathe_sanitizer_options)
 endif()
 if(LATHE_STATIC)
   add_link_options(-static-libstdc++ -static-libgcc -Wl,--gc-sections -s)
