@@ -9,7 +9,7 @@
 namespace lathe {
 
 /// Bytes per second at which the team reads a buffer far larger than any
-/// cache: the median of several passes, each thread over its own part.
+/// cache: the best of several passes, each thread over its own part.
 StatusOr<double> measureReadBandwidth(ThreadTeam &team);
 
 } // namespace lathe
