@@ -46,6 +46,7 @@ endfunction()
 
 lathe_third_party(lathe_pcre2 pcre2-8 pcre2.h)
 lathe_third_party(lathe_utf8proc utf8proc utf8proc.h)
+lathe_third_party(lathe_xxhash xxhash xxhash.h)
 find_package(Threads REQUIRED)
 
 # lathe_library(<name> SOURCES ... DEPS ...): a static library; DEPS are public.

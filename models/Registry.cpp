@@ -7,6 +7,7 @@ namespace lathe::models {
 static StatusOr<Model> buildQwen35Model(mlir::MLIRContext *context,
                                         const ModelSource &source) {
   LATHE_ASSIGN_OR_RETURN(Qwen35Config config, parseQwen35(source.config));
+  config.halfKv = source.halfKv;
   Model model;
   model.vocab = config.vocab;
   model.hidden = config.hidden;

@@ -22,6 +22,7 @@ struct ModelSource {
   const JsonValue &config; ///< root of config.json
   bool hasMtpWeights;      ///< the checkpoint has mtp.* tensors
   const WeightCatalog &weights;
+  bool halfKv = false; ///< keep KV caches in f16, else f32
 };
 
 /// Builds the graph of the family that config.json names. An unknown

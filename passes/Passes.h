@@ -25,9 +25,12 @@ namespace lathe {
 struct PipelineOptions {
   std::vector<int64_t> decodeTokens = {1};
   int64_t prefillTokens = 256;
-  /// How a prefill holds activations for integer weights: "int8" is fast,
-  /// "int15" as exact as decode, "mixed" int8 behind norms only.
+  /// How a prefill holds activations: see specialize-tokens.
   std::string prefillForm = "mixed";
+  /// "cpu", or a CUDA architecture ("sm_90"), for which prefillForm is "half"
+  /// or "split".
+  std::string target = "cpu";
+  int64_t sms = 0; ///< multiprocessors; 0: a common card's
   /// Fail when an operation misses its fused kernel.
   bool strict = false;
 };

@@ -49,9 +49,10 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     with kernels of their own that carry a schedule. The originals disappear.
     A function with `lathe.max_tokens` gets a smaller prefill (a head whose
     logits are wide, for one).
-    `prefill-form` is how a prefill holds activations for integer weights:
-    int15 as exactly as decode, int8 in half the time, mixed int8 behind norms
-    and int15 elsewhere.
+    `prefill-form` is how a prefill holds activations. For a CPU, with integer
+    weights: int15 as exactly as decode, int8 in half the time, mixed int8
+    behind norms and int15 elsewhere. For a GPU: half, or split as exactly as
+    decode. `decode-form`: int15 for a CPU, split for a GPU.
 
     Runs after assign-layouts.
   }];
@@ -60,7 +61,26 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     Option<"prefill", "prefill", "int64_t", "0",
            "Largest number of prompt tokens at once, 0 for none">,
     Option<"prefillForm", "prefill-form", "std::string", "\"mixed\"",
-           "mixed, int8 or int15">];
+           "mixed, int8, int15, half or split">,
+    Option<"decodeForm", "decode-form", "std::string", "\"int15\"",
+           "int15 or split">];
+}
+
+def ScheduleCuda : Pass<"schedule-cuda", "::mlir::ModuleOp"> {
+  let summary = "Spread every kernel over a GPU";
+  let description = [{
+    Sets `cuda` on each kernel.func: the grid, and for a linear how its columns
+    are split and how deep its ring of weights is, within the shared memory of
+    the architecture. What fixes the order of sums (split, warps) depends on
+    shape and architecture alone, never on the token count.
+
+    Runs after specialize-tokens, for GPU targets only.
+  }];
+  let options = [
+    Option<"arch", "arch", "std::string", "\"sm_90\"",
+           "sm_80 and up, as NVRTC spells it">,
+    Option<"sms", "sms", "int64_t", "0",
+           "Multiprocessors to fill; 0 for those of a common card">];
 }
 
 def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {
@@ -69,7 +89,7 @@ def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {
     Layers of one shape share their kernels, because parameters are operands.
     Kernels get names from their anchor and a running number.
 
-    Runs after specialize-tokens.
+    Runs after specialize-tokens and schedule-cuda.
   }];
 }
 

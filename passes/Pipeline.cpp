@@ -34,12 +34,18 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
                            options.decodeTokens.end());
   specialize.prefill = options.prefillTokens;
   specialize.prefillForm = options.prefillForm;
+  specialize.decodeForm = options.target == "cpu" ? "int15" : "split";
+  ScheduleCudaOptions cuda;
+  cuda.arch = options.target;
+  cuda.sms = options.sms;
+  auto kernels = list(createAssignLayouts(), createSpecializeTokens(specialize));
+  if (options.target != "cpu")
+    kernels.push_back(createScheduleCuda(cuda));
+  kernels.push_back(createMergeKernels());
 
   if (failed(stage("graph", {})) ||
       failed(stage("fused", list(createFuseKernels(fuse)))) ||
-      failed(stage("kernel", list(createAssignLayouts(),
-                                  createSpecializeTokens(specialize),
-                                  createMergeKernels()))) ||
+      failed(stage("kernel", std::move(kernels))) ||
       failed(stage("plan", list(createPlanMemory()))))
     return failure();
   return success();

@@ -28,6 +28,12 @@ std::span<const File> cpuFiles();
 /// SHA-256, in hexadecimal, of the paths and texts of cpuFiles().
 std::string_view cpuFilesHash();
 
+/// What a CUDA kernel can include: the headers of compiler/device/cuda and
+/// those of runtime/base that they share with the host; and the sources with
+/// entries of their own (*.cu).
+std::span<const File> cudaFiles();
+std::string_view cudaFilesHash();
+
 } // namespace lathe::device
 
 #endif // LATHE_COMPILER_DEVICE_DEVICEFILES_H

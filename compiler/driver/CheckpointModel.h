@@ -5,9 +5,6 @@
 
 #include "compiler/driver/Compile.h"
 #include "runtime/io/Checkpoint.h"
-#include "runtime/memory/WeightSource.h"
-
-#include <memory>
 
 namespace lathe {
 
@@ -15,9 +12,6 @@ namespace lathe {
 /// config.json; both must outlive the result. A shape that differs from the
 /// config's is a modelError.
 ModelInput inputOf(const Checkpoint &checkpoint, const JsonValue &config);
-
-/// The parameters of a checkpoint, which must outlive the result.
-std::unique_ptr<WeightSource> weightsOf(const Checkpoint &checkpoint);
 
 } // namespace lathe
 

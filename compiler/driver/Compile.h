@@ -13,7 +13,7 @@
 #include "runtime/artifact/Plan.h"
 #include "runtime/base/Status.h"
 #include "runtime/base/Weight.h"
-#include "runtime/engine/KernelProvider.h"
+#include "runtime/engine/CompiledModel.h"
 #include "runtime/io/Json.h"
 
 #include <functional>
@@ -26,19 +26,21 @@ namespace lathe {
 class ObjectCache;
 
 /// Receives what a stage produced: "graph", "fused", "kernel", "plan" as one
-/// .mlir text each, "cpp" once per kernel with `name` the kernel's.
+/// .mlir text each, "cpp" or "cuda" once per kernel with `name` the kernel's.
 using DumpSink = std::function<void(
     std::string_view stage, std::string_view name, std::string_view text)>;
 
 struct CompileOptions {
   std::vector<int64_t> decodeTokens = {1};
   int64_t prefillTokens = 256;
-  std::string prefillForm = "mixed"; ///< see passes/Passes.td
+  std::string prefillForm = "mixed"; ///< see passes/Passes.td; CUDA: "half"
   bool strict = false;
   /// Compile the MTP layer too, and so load its weights.
   bool mtp = false;
+  bool halfKv = false; ///< KV caches in f16 (CUDA only), else f32
   int threads = 1;
-  CpuTarget target;
+  int sms = 0; ///< multiprocessors of the GPU (CUDA only); 0: a common card's
+  CpuTarget target;             ///< compileModel() only
   ObjectCache *cache = nullptr; ///< may be null; not owned
   DumpSink dump;                ///< may be null
   std::string graphFile; ///< take graph IR from this .mlir file, not the family
@@ -53,32 +55,16 @@ struct ModelInput {
       describe;
 };
 
-struct CompileStats {
-  double graphMs = 0;  ///< building and lowering IR, printing C++
-  double kernelMs = 0; ///< compiling or fetching, and linking
-  uint64_t kernels = 0, cacheHits = 0;
-  std::string cacheProblem; ///< why compiled kernels could not be kept
-};
-
-/// A plan with its code. The plan must not move while an Engine uses it.
-struct CompiledModel {
-  std::string modelType;
-  int64_t vocab = 0, hidden = 0, maxPositions = 0;
-  bool hasMtp = false;
-  Plan plan;
-  std::unique_ptr<KernelProvider> kernels; ///< null from planModel()
-  CompileStats stats;
-  std::vector<std::string> remarks; ///< what missed a fast path, and why
-};
-
 /// Compiles for the CPU. Errors: modelError for what the checkpoint or the
 /// graph file says, internalError when generated code does not compile.
 StatusOr<std::unique_ptr<CompiledModel>>
 compileModel(const ModelInput &input, const CompileOptions &options);
 
-/// The same without machine code: enough to compute memory.
+/// The same without machine code, for "cpu" or a CUDA architecture: enough to
+/// compute memory.
 StatusOr<std::unique_ptr<CompiledModel>>
-planModel(const ModelInput &input, const CompileOptions &options);
+planModel(const ModelInput &input, const CompileOptions &options,
+          const std::string &target = "cpu");
 
 } // namespace lathe
 

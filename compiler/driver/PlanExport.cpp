@@ -2,6 +2,7 @@
 
 #include "ir/graph/Graph.h"
 #include "ir/plan/Plan.h"
+#include "runtime/base/CudaAbi.h"
 
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -21,17 +22,19 @@ static PlannedWeight exportWeight(plan::WeightOp op) {
   return weight;
 }
 
-static PlannedState exportState(plan::StateOp op) {
+static PlannedState exportState(plan::StateOp op, bool cpu) {
   PlannedState state;
   state.name = op.getName().str();
   llvm::TypeSwitch<Type>(op.getType())
       .Case<graph::KvType>([&](auto type) {
         state.kind = StateKind::Kv;
         state.dims = {type.getHeads(), type.getHeadDim()};
+        state.elementBytes = int32_t(type.elementBytes());
       })
       .Case<graph::ConvType>([&](auto type) {
         state.kind = StateKind::Conv;
         state.dims = {type.getSteps(), type.getChannels()};
+        state.ring = cpu ? 0 : LATHE_CONV_RING;
       })
       .Case<graph::RecurrentType>([&](auto type) {
         state.kind = StateKind::Recurrent;
@@ -68,18 +71,36 @@ static PlannedEntry exportEntry(plan::EntryOp op,
   return entry;
 }
 
-Plan exportPlan(ModuleOp module, const std::vector<EmittedKernel> &kernels) {
+static PlannedKernel exportKernel(const EmittedKernel &kernel) {
+  PlannedKernel planned{kernel.name,
+                        kernel.sharedBytes,
+                        kernel.bytesPerPosition,
+                        kernel.localBytes,
+                        {}};
+  for (const EmittedStage &stage : kernel.stages) {
+    PlannedStage &to = planned.stages.emplace_back();
+    to.entry = stage.entry;
+    to.threads = stage.threads;
+    to.blocks = stage.blocks;
+    to.tokensPerBlock = stage.tokensPerBlock;
+    to.dynamicShared = stage.dynamicShared;
+  }
+  return planned;
+}
+
+Plan exportPlan(ModuleOp module, const std::vector<EmittedKernel> &kernels,
+                std::string_view target) {
   Plan plan;
+  plan.target = target;
   llvm::StringMap<int32_t> index;
   for (const EmittedKernel &kernel : kernels) {
     index[kernel.name] = int32_t(plan.kernels.size());
-    plan.kernels.push_back(
-        {kernel.name, kernel.sharedBytes, kernel.localBytes});
+    plan.kernels.push_back(exportKernel(kernel));
   }
   for (auto op : module.getOps<plan::WeightOp>())
     plan.weights.push_back(exportWeight(op));
   for (auto op : module.getOps<plan::StateOp>())
-    plan.states.push_back(exportState(op));
+    plan.states.push_back(exportState(op, target == "cpu"));
   for (auto op : module.getOps<plan::EntryOp>())
     plan.entries.push_back(exportEntry(op, index));
   return plan;

@@ -3,7 +3,7 @@
 #ifndef LATHE_COMPILER_DRIVER_PLANEXPORT_H
 #define LATHE_COMPILER_DRIVER_PLANEXPORT_H
 
-#include "compiler/emit/CpuEmitter.h"
+#include "compiler/emit/EmittedKernel.h"
 #include "runtime/artifact/Plan.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -13,7 +13,8 @@ namespace lathe {
 /// The plan of a module after plan-memory; `kernels` are its emitted kernels,
 /// in module order.
 Plan exportPlan(mlir::ModuleOp module,
-                const std::vector<EmittedKernel> &kernels);
+                const std::vector<EmittedKernel> &kernels,
+                std::string_view target);
 
 } // namespace lathe
 

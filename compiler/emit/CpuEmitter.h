@@ -10,19 +10,11 @@
 #ifndef LATHE_COMPILER_EMIT_CPUEMITTER_H
 #define LATHE_COMPILER_EMIT_CPUEMITTER_H
 
+#include "compiler/emit/EmittedKernel.h"
+
 #include "ir/kernel/Kernel.h"
 
-#include <string>
-
 namespace lathe {
-
-/// A kernel as text, with the scratch that it needs at run time.
-struct EmittedKernel {
-  std::string name; ///< the entry point's symbol
-  std::string text;
-  int64_t sharedBytes = 0;
-  int64_t localBytes = 0;
-};
 
 /// Emits one kernel.func that has a schedule. Shapes that the device library
 /// cannot do are reported as errors on the operation.

@@ -1,69 +1,14 @@
 #include "compiler/emit/CpuKernels.h"
 
 #include "compiler/device/cpu/scratch.h"
+#include "ir/kernel/KernelMatch.h"
 
-#include "llvm/ADT/EquivalenceClasses.h"
-#include "llvm/ADT/SetVector.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
 using llvm::formatv;
 
 namespace lathe {
-
-namespace {
-
-/// Linears whose tiles are computed together, and what is stored from them.
-struct Segment {
-  SmallVector<graph::LinearOp> linears;
-  SmallVector<std::pair<unsigned, Value>> outputs; ///< result number, value
-};
-
-} // namespace
-
-static void collectLinears(Value value, llvm::SetVector<Operation *> &linears) {
-  Operation *op = value.getDefiningOp();
-  if (!op)
-    return;
-  if (isa<graph::LinearOp>(op)) {
-    linears.insert(op);
-    return;
-  }
-  for (Value operand : op->getOperands())
-    collectLinears(operand, linears);
-}
-
-/// One segment per set of linears that some result combines.
-static FailureOr<SmallVector<Segment>> segmentsOf(CpuKernel &kernel) {
-  SmallVector<Segment> segments;
-  llvm::EquivalenceClasses<Operation *> classes;
-  SmallVector<llvm::SetVector<Operation *>> sources;
-  Operation *end = kernel.body.getTerminator();
-  for (Value value : end->getOperands()) {
-    collectLinears(value, sources.emplace_back());
-    for (Operation *linear : sources.back())
-      classes.unionSets(sources.back().front(), linear);
-  }
-  llvm::MapVector<Operation *, Segment> byLeader;
-  for (auto linear : kernel.body.getOps<graph::LinearOp>())
-    if (classes.contains(linear))
-      byLeader[classes.getLeaderValue(linear)].linears.push_back(linear);
-  for (auto [i, value] : llvm::enumerate(end->getOperands())) {
-    if (sources[i].empty())
-      return FailureOr<SmallVector<Segment>>(kernel.func.emitOpError()
-                                             << "result " << i
-                                             << " does not come from a linear");
-    byLeader[classes.getLeaderValue(sources[i].front())].outputs.push_back(
-        {unsigned(i), value});
-  }
-  for (auto &[leader, segment] : byLeader) {
-    if (segment.linears.size() > 2)
-      return FailureOr<SmallVector<Segment>>(
-          leader->emitOpError() << "combines more than two linears");
-    segments.push_back(std::move(segment));
-  }
-  return segments;
-}
 
 /// Columns per activation scale: the largest power of two up to 128 that
 /// divides the width and is at least what the formats need.
@@ -75,10 +20,10 @@ static int64_t activationGroup(int64_t width) {
 }
 
 static LogicalResult printInput(CpuKernel &kernel, graph::LinearOp first,
-                                ArrayRef<Segment> segments) {
+                                ArrayRef<LinearSegment> segments) {
   int64_t width = graph::widthOf(first.getX());
   bool floats = false, integers = false;
-  for (const Segment &segment : segments)
+  for (const LinearSegment &segment : segments)
     for (graph::LinearOp linear : segment.linears)
       (linear.getWeight().getType().getGroup() ? integers : floats) = true;
   bool exact = kernel.schedule.getForm() != kernel::Form::Int8;
@@ -105,12 +50,9 @@ static LogicalResult printInput(CpuKernel &kernel, graph::LinearOp first,
                 .str());
   code.line("In in(ctx);");
   code.open("for (int t = in.begin(); t < in.end(); t += in.step()) {");
-  SmallVector<Value> parts{first.getX()};
-  if (auto concat = first.getX().getDefiningOp<graph::ConcatOp>())
-    parts.assign(concat.getInputs().begin(), concat.getInputs().end());
   RowPrinter rows(kernel.operands, code);
   int64_t begin = 0;
-  for (Value part : parts) {
+  for (Value part : inputParts(first)) {
     if (failed(rows.declare(part)))
       return failure();
     auto expression = rows.at(part, "k");
@@ -130,8 +72,8 @@ static LogicalResult printInput(CpuKernel &kernel, graph::LinearOp first,
   return success();
 }
 
-static LogicalResult printSegment(CpuKernel &kernel, const Segment &segment,
-                                  int index) {
+static LogicalResult printSegment(CpuKernel &kernel,
+                                  const LinearSegment &segment, int index) {
   CodeWriter &code = kernel.code;
   bool pair = segment.linears.size() == 2;
   graph::LinearOp first = segment.linears[0];
@@ -139,10 +81,6 @@ static LogicalResult printSegment(CpuKernel &kernel, const Segment &segment,
   std::string weights = kernel.arg(first.getWeight());
   if (pair) {
     graph::LinearOp second = segment.linears[1];
-    if (second.getWeight().getType() != type)
-      return second.emitOpError()
-             << "expected the weight type " << type
-             << " to combine the two, found " << second.getWeight().getType();
     weights += ", " + kernel.arg(second.getWeight());
   }
   code.open(formatv("linear{0}<{1}, {2}>(in, split.range({3}), {4},",
@@ -173,14 +111,14 @@ static LogicalResult printSegment(CpuKernel &kernel, const Segment &segment,
 }
 
 LogicalResult printLinear(CpuKernel &kernel) {
-  auto segments = segmentsOf(kernel);
+  auto segments = matchLinear(kernel.func);
   if (failed(segments))
     return failure();
   graph::LinearOp first = segments->front().linears.front();
   if (failed(printInput(kernel, first, *segments)))
     return failure();
   std::string costs;
-  for (const Segment &segment : *segments) {
+  for (const LinearSegment &segment : *segments) {
     int64_t bytes = 0;
     for (graph::LinearOp linear : segment.linears)
       bytes += linear.getWeight().getType().getDesc().byteSize();

@@ -30,13 +30,40 @@ KernelOperands::KernelOperands(Block &body) {
       results[unsigned(i)] = next++;
 }
 
+LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
+                                            const std::string &name) {
+  int64_t width = graph::widthOf(norm.getX());
+  int64_t group = norm.getWeight().getType().getDimSize(0);
+  auto x = at(norm.getX(), "k");
+  if (failed(x))
+    return failure();
+  bool tokens = scope.kind == RowScope::Kind::CudaTokens;
+  code.line(formatv("float *const {0} = {1} + {2};", name, scope.scales,
+                    scaleCount * scope.tokens)
+                .str());
+  code.line(formatv("rmsScales<{0}, {1}, {2}>({3}, {4}, {5}, [&](int{6}, int "
+                    "k) {{ return {7}; });",
+                    scope.tokens, width, group,
+                    floatLiteral(norm.getEps().convertToDouble()), name,
+                    scope.partials, tokens ? " t" : "", *x)
+                .str());
+  scaleCount += width / group;
+  return success();
+}
+
 LogicalResult RowPrinter::declareScales(graph::RmsNormOp norm) {
   int64_t width = graph::widthOf(norm.getX());
   int64_t group = norm.getWeight().getType().getDimSize(0);
+  std::string name = "r" + std::to_string(declared.size());
+  if (!isCpu()) {
+    if (failed(declareCudaScales(norm, name)))
+      return failure();
+    declared[norm.getResult()] = name;
+    return success();
+  }
   if (group != width && group % LATHE_LANES != 0)
     return norm.emitOpError() << "expected groups of a multiple of "
                               << LATHE_LANES << " columns, found " << group;
-  std::string name = "r" + std::to_string(declared.size());
   std::string eps = floatLiteral(norm.getEps().convertToDouble());
   code.line(formatv("float {0}[{1}];", name, width / group).str());
   if (isa<BlockArgument>(norm.getX())) {
@@ -63,9 +90,12 @@ LogicalResult RowPrinter::declare(Value value) {
     int index = operands.of(argument);
     if (graph::isActivation(value.getType())) {
       declared[value] = "x" + std::to_string(index);
-      code.line(formatv("const float *x{0} = (const float *)args[{0}] + (i64)t "
-                        "* strideOf({1});",
-                        index, graph::widthOf(value))
+      code.line(formatv("const float *x{0} = (const float *)args[{0}]{1};",
+                        index,
+                        isCpu() ? formatv(" + (i64)t * strideOf({0})",
+                                          graph::widthOf(value))
+                                      .str()
+                                : "")
                     .str());
     } else if (graph::isStaticF32(value.getType(), 1)) {
       declared[value] = "w" + std::to_string(index);
@@ -94,15 +124,39 @@ static StringRef templateOf(Operation *op) {
       .Default([](auto) { return ""; });
 }
 
+FailureOr<std::string> RowPrinter::normAt(graph::RmsNormOp norm,
+                                          const std::string &column) {
+  auto x = at(norm.getX(), column);
+  if (failed(x))
+    return failure();
+  int64_t group = norm.getWeight().getType().getDimSize(0);
+  int64_t groups = graph::widthOf(norm.getX()) / group;
+  std::string inGroup =
+      groups == 1 ? column : formatv("({0} % {1})", column, group).str();
+  std::string index =
+      groups == 1 ? "0" : formatv("{0} / {1}", column, group).str();
+  if (scope.kind == RowScope::Kind::CudaTokens)
+    index = groups == 1 ? "t" : formatv("t * {0} + {1}", groups, index).str();
+  return formatv("({0} * {1}[{2}] * ({3}load({4} + {5})))", *x,
+                 declared.lookup(norm.getResult()), index,
+                 norm.getPlusOne() ? "1.0f + " : "",
+                 declared.lookup(norm.getWeight()), inGroup)
+      .str();
+}
+
 FailureOr<std::string> RowPrinter::at(Value value, const std::string &column) {
   if (auto it = bound.find(value); it != bound.end())
     return it->second;
-  if (isa<BlockArgument>(value))
+  if (isa<BlockArgument>(value) && isCpu())
     return formatv("load({0} + {1})", declared.lookup(value), column).str();
+  if (isa<BlockArgument>(value))
+    return formatv("{0}[(i64)t * strideOf({1}) + {2}]", declared.lookup(value),
+                   graph::widthOf(value), column)
+        .str();
   Operation *op = value.getDefiningOp();
   if (auto slice = dyn_cast<graph::SliceOp>(op)) {
     int64_t group = slice.getGroup(), size = slice.getSize();
-    if (size % LATHE_LANES != 0)
+    if (isCpu() && size % LATHE_LANES != 0)
       return FailureOr<std::string>(slice.emitOpError()
                                     << "expected a size that is a multiple of "
                                     << LATHE_LANES << ", found " << size);
@@ -110,21 +164,8 @@ FailureOr<std::string> RowPrinter::at(Value value, const std::string &column) {
                                     column, size, group, slice.getOffset())
                                 .str());
   }
-  if (auto norm = dyn_cast<graph::RmsNormOp>(op)) {
-    auto x = at(norm.getX(), column);
-    if (failed(x))
-      return failure();
-    int64_t group = norm.getWeight().getType().getDimSize(0);
-    bool whole = group == graph::widthOf(norm.getX());
-    std::string inGroup =
-        whole ? column : formatv("({0} % {1})", column, group).str();
-    std::string index = whole ? "0" : formatv("{0} / {1}", column, group).str();
-    return formatv("({0} * {1}[{2}] * ({3}load({4} + {5})))", *x,
-                   declared.lookup(value), index,
-                   norm.getPlusOne() ? "1.0f + " : "",
-                   declared.lookup(norm.getWeight()), inGroup)
-        .str();
-  }
+  if (auto norm = dyn_cast<graph::RmsNormOp>(op))
+    return normAt(norm, column);
   StringRef pattern = templateOf(op);
   if (pattern.empty())
     return FailureOr<std::string>(

@@ -1,7 +1,8 @@
 //===- RowPrinter.h - elementwise expressions over a row --------*- C++ -*-===//
 //
-// Prints a value of a kernel body as an expression for sixteen columns of one
-// token. The same text means a scalar in CUDA C++ and a vector on the CPU.
+// Prints a value of a kernel body as an expression for some columns of one
+// token: the same arithmetic means sixteen columns on the CPU and one in CUDA
+// C++. What differs is how rows are found and norms are summed.
 //
 //===----------------------------------------------------------------------===//
 
@@ -30,10 +31,24 @@ private:
   llvm::DenseMap<unsigned, int> arguments, results;
 };
 
+/// Where a printed expression stands.
+struct RowScope {
+  enum class Kind {
+    CpuRow,     ///< a vector of columns; `t` is the token of the loop around
+    CudaRow,    ///< a column; `t` is the token of the block
+    CudaTokens, ///< a column; `t` is a parameter of the lambda around
+  } kind = Kind::CpuRow;
+  int64_t tokens = 1; ///< CudaTokens: how many there are
+  /// CUDA: pointers to room for the scales of norms, `tokens` of each group,
+  /// and for a float per warp and token.
+  std::string scales{}, partials{};
+};
+
 class RowPrinter {
 public:
-  RowPrinter(const KernelOperands &operands, CodeWriter &code)
-      : operands(operands), code(code) {}
+  RowPrinter(const KernelOperands &operands, CodeWriter &code,
+             RowScope scope = {})
+      : operands(operands), code(code), scope(std::move(scope)) {}
 
   /// Makes `value` print as `text`: the result of an anchor.
   void bind(mlir::Value value, llvm::StringRef text) {
@@ -44,14 +59,24 @@ public:
   /// row pointers and norm scales.
   mlir::LogicalResult declare(mlir::Value value);
 
-  /// The expression for columns [column, column + 16).
+  /// The expression for the columns from `column` on.
   mlir::FailureOr<std::string> at(mlir::Value value, const std::string &column);
 
+  /// Floats per token that the norms declared so far keep in `scope.scales`.
+  int64_t scaleFloats() const { return scaleCount; }
+
 private:
+  bool isCpu() const { return scope.kind == RowScope::Kind::CpuRow; }
   mlir::LogicalResult declareScales(graph::RmsNormOp norm);
+  mlir::LogicalResult declareCudaScales(graph::RmsNormOp norm,
+                                        const std::string &name);
+  mlir::FailureOr<std::string> normAt(graph::RmsNormOp norm,
+                                      const std::string &column);
 
   const KernelOperands &operands;
   CodeWriter &code;
+  const RowScope scope;
+  int64_t scaleCount = 0;
   llvm::DenseMap<mlir::Value, std::string> bound;
   llvm::DenseMap<mlir::Value, std::string> declared;
 };

@@ -136,14 +136,17 @@ LogicalResult WeightType::verify(function_ref<InFlightDiagnostic()> emitError,
 
 Type KvType::parse(AsmParser &parser) {
   SmallVector<int64_t> dims;
-  if (parseDims(parser, 2, dims) || parser.parseGreater())
+  if (parseDims(parser, 2, dims))
     return {};
-  return get(parser.getContext(), dims[0], dims[1]);
+  bool half = succeeded(parser.parseOptionalComma());
+  if ((half && parser.parseKeyword("f16")) || parser.parseGreater())
+    return {};
+  return get(parser.getContext(), dims[0], dims[1], half);
 }
 
 void KvType::print(AsmPrinter &printer) const {
   printDims(printer, {getHeads(), getHeadDim()});
-  printer << ">";
+  printer << (getHalf() ? ", f16>" : ">");
 }
 
 Type ConvType::parse(AsmParser &parser) {

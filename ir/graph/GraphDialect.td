@@ -50,9 +50,19 @@ def Graph_WeightType : Graph_Type<"Weight", "weight"> {
 
 def Graph_KvType : Graph_Type<"Kv", "kv"> {
   let summary = "Keys and values of the positions seen so far";
-  let description = "`!graph.kv<heads x head_dim>`.";
-  let parameters = (ins "int64_t":$heads, "int64_t":$headDim);
+  let description = [{
+    `!graph.kv<heads x head_dim[, f16]>`: stored as f32, or as f16.
+  }];
+  let parameters = (ins "int64_t":$heads, "int64_t":$headDim, "bool":$half);
   let hasCustomAssemblyFormat = 1;
+  let extraClassDeclaration = [{
+    static KvType get(::mlir::MLIRContext *context, int64_t heads,
+                      int64_t headDim) {
+      return get(context, heads, headDim, /*half=*/false);
+    }
+    /// Bytes of a stored element.
+    int64_t elementBytes() const { return getHalf() ? 2 : 4; }
+  }];
 }
 
 def Graph_ConvType : Graph_Type<"Conv", "conv"> {

@@ -39,10 +39,12 @@ def Kernel_AnchorAttr : EnumAttr<Kernel_Dialect, Kernel_Anchor, "anchor"> {
 }
 
 def Kernel_Form : I32EnumAttr<"Form",
-    "how the activations of a linear with integer weights are held", [
+    "how a linear holds its activations", [
     I32EnumAttrCase<"F32", 0, "f32">,
     I32EnumAttrCase<"Int15", 1, "int15">,
-    I32EnumAttrCase<"Int8", 2, "int8">]> {
+    I32EnumAttrCase<"Int8", 2, "int8">,
+    I32EnumAttrCase<"Half", 3, "half">,
+    I32EnumAttrCase<"Split", 4, "split">]> {
   let cppNamespace = "::lathe::kernel";
   let genSpecializedAttr = 0;
 }
@@ -53,14 +55,30 @@ def Kernel_ScheduleAttr : AttrDef<Kernel_Dialect, "Schedule"> {
   let description = [{
     `tokens`: rows per launch, exact for decode, the maximum for prefill.
     `prefill`: tokens are worked on together, shared by the team, rather than
-    each thread preparing all of them. `form`: how activations meet integer
-    weights.
+    each thread preparing all of them. `form`: how activations are held: on the
+    CPU int15 or int8 where they meet integer weights, on a GPU as f16 (`half`)
+    or as two f16 parts (`split`), which is as exact as f32.
   }];
   let parameters = (ins "int64_t":$tokens, "bool":$prefill,
                         EnumParameter<Kernel_Form>:$form);
   let assemblyFormat = [{
     `<` `tokens` `=` $tokens `,` `prefill` `=` $prefill `,` `form` `=` $form `>`
   }];
+}
+
+def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
+  let mnemonic = "cuda";
+  let summary = "How a kernel.func is spread over a GPU";
+  let description = [{
+    `blocks`: grid.x of the entry that does the work. Of a linear, besides:
+    `split`: blocks that share the columns of a row tile; `warps` per block
+    (both fix the order of sums, so they do not depend on the token count);
+    `stages`: depth of the ring of weights. A tuner may change them all.
+  }];
+  let parameters = (ins "int64_t":$blocks, DefaultValuedParameter<"int64_t", "1">:$split,
+                        DefaultValuedParameter<"int64_t", "8">:$warps,
+                        DefaultValuedParameter<"int64_t", "1">:$stages);
+  let assemblyFormat = "`<` struct(params) `>`";
 }
 
 class Kernel_Op<string mnemonic, list<Trait> traits = []>
@@ -73,6 +91,7 @@ def Kernel_FuncOp : Kernel_Op<"func",
                        TypeAttrOf<FunctionType>:$function_type,
                        Kernel_AnchorAttr:$anchor,
                        OptionalAttr<Kernel_ScheduleAttr>:$schedule,
+                       OptionalAttr<Kernel_CudaAttr>:$cuda,
                        OptionalAttr<StrAttr>:$sym_visibility,
                        OptionalAttr<DictArrayAttr>:$arg_attrs,
                        OptionalAttr<DictArrayAttr>:$res_attrs);

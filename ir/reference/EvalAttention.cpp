@@ -1,5 +1,7 @@
 #include "ir/reference/Eval.h"
 
+#include "runtime/base/Float.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -29,11 +31,13 @@ static void attendHead(const float *q, const float *k, const float *v,
   }
 }
 
-/// Keeps the first `position` rows of `cache` and appends those of `rows`.
+/// Keeps the first `position` rows of `cache` and appends those of `rows` as
+/// the cache holds them.
 static void append(std::vector<float> &cache, int64_t position,
-                   const Tensor &rows) {
+                   const Tensor &rows, bool half) {
   cache.resize(size_t(position * rows.cols));
-  cache.insert(cache.end(), rows.data.begin(), rows.data.end());
+  for (float value : rows.data)
+    cache.push_back(half ? f16ToFloat(floatToF16(value)) : value);
 }
 
 StatusOr<Results> eval(graph::AttentionOp op, const Frame &frame) {
@@ -45,8 +49,9 @@ StatusOr<Results> eval(graph::AttentionOp op, const Frame &frame) {
                       " leaves a gap after the " +
                       std::to_string(int64_t(kv.k.size()) / k.cols) +
                       " positions of the cache");
-  append(kv.k, position, k);
-  append(kv.v, position, frame.tensor(op.getV()));
+  const bool half = op.getState().getType().getHalf();
+  append(kv.k, position, k, half);
+  append(kv.v, position, frame.tensor(op.getV()), half);
   int64_t headDim = op.getState().getType().getHeadDim();
   int64_t sharing = q.cols / k.cols;
   Tensor y(q.rows, q.cols);

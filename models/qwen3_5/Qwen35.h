@@ -34,6 +34,7 @@ struct Qwen35Config {
   bool tiedHead = false;
   int64_t mtpLayers = 0;
   int64_t maxPositions = 0;
+  bool halfKv = false; ///< not of the file: how the KV caches are stored
 };
 
 /// Reads the text model's fields from config.json (`qwen3_5` with text_config,

@@ -20,17 +20,19 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
   using SpecializeTokensBase::SpecializeTokensBase;
 
   void runOnOperation() override {
-    if (prefillForm != "mixed" && prefillForm != "int8" &&
-        prefillForm != "int15") {
+    auto decoded = kernel::symbolizeForm(decodeForm);
+    if (!decoded || (prefillForm != "mixed" &&
+                     !kernel::symbolizeForm(prefillForm.getValue()))) {
       getOperation().emitError()
-          << "prefill-form: expected mixed, int8 or int15, found "
-          << prefillForm;
+          << "prefill-form: expected mixed, int8, int15, half or split, found "
+          << prefillForm << "; decode-form: int15 or split, found "
+          << decodeForm;
       return signalPassFailure();
     }
     SmallVector<Variant> variants;
     for (int64_t tokens : decode)
-      variants.push_back({".t" + std::to_string(tokens),
-                          schedule(tokens, false, kernel::Form::Int15)});
+      variants.push_back(
+          {".t" + std::to_string(tokens), schedule(tokens, false, *decoded)});
     if (prefill > 0)
       variants.push_back({".p" + std::to_string(prefill),
                           schedule(prefill, true, kernel::Form::Int15)});
@@ -65,9 +67,9 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     auto linears = func.getBody().getOps<graph::LinearOp>();
     bool normed = !linears.empty() &&
                   (*linears.begin()).getX().getDefiningOp<graph::RmsNormOp>();
-    return prefillForm == "int8" || (prefillForm == "mixed" && normed)
-               ? kernel::Form::Int8
-               : kernel::Form::Int15;
+    if (prefillForm == "mixed")
+      return normed ? kernel::Form::Int8 : kernel::Form::Int15;
+    return *kernel::symbolizeForm(prefillForm.getValue());
   }
 
   /// A prefill takes no more tokens at once than the function asks for.

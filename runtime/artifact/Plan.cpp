@@ -3,10 +3,10 @@
 namespace lathe {
 
 int64_t PlannedState::byteSize(int64_t capacity) const {
-  int64_t elements = kind == StateKind::Kv ? 2 * capacity : 1;
+  int64_t bytes = elementBytes * (kind == StateKind::Kv ? 2 * capacity : 1);
   for (int64_t dim : dims)
-    elements *= dim;
-  return elements * int64_t(sizeof(float));
+    bytes *= dim;
+  return ring > 0 ? bytes / dims[0] * ring : bytes;
 }
 
 const PlannedEntry *Plan::find(std::string_view function,

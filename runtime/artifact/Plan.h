@@ -23,7 +23,8 @@ namespace lathe {
 /// How a parameter lies in memory.
 enum class Layout : uint8_t {
   Rows,       ///< as stored, row-major: embedding tables
-  Tiles,      ///< tiles of 16 output features: everything that is multiplied
+  Tiles,      ///< tiles of 16 output features: everything that is multiplied;
+              ///< the bytes of a tile are the target's own
   Vector,     ///< floats
   Transposed, ///< a float matrix [n, m] stored as [m, n]
 };
@@ -41,9 +42,14 @@ struct PlannedState {
   std::string name;
   StateKind kind;
   /// Kv: heads, head_dim. Conv: steps, channels. Recurrent: heads, key_dim,
-  /// value_dim. All elements are floats; Kv holds all keys
-  /// [heads][capacity][head_dim], then all values.
+  /// value_dim. Elements are floats, except that those of a Kv have
+  /// `elementBytes`; a Kv holds all keys [heads][capacity][head_dim], then all
+  /// values.
   std::vector<int64_t> dims;
+  int32_t elementBytes = 4; ///< 2: f16
+  /// Conv on a GPU: rows of the ring in which position p is row p % ring; 0:
+  /// the last `steps` inputs, oldest first.
+  int32_t ring = 0;
 
   int64_t byteSize(int64_t capacity) const;
 };
@@ -60,10 +66,25 @@ struct PlannedLaunch {
   std::vector<PlannedOperand> operands;
 };
 
+/// One CUDA entry of a kernel. Its grid is blocks x ceil(tokens of the launch /
+/// tokensPerBlock).
+struct PlannedStage {
+  std::string entry;          ///< symbol in the kernel's cubin
+  int32_t threads = 0;        ///< per block
+  int32_t blocks = 1;         ///< grid.x
+  int32_t tokensPerBlock = 0; ///< 0: grid.y is 1
+  int32_t dynamicShared = 0;  ///< bytes of shared memory per block
+  /// Known once compiled; what `infer inspect` shows.
+  int32_t registers = 0, spillBytes = 0, stackBytes = 0;
+};
+
 struct PlannedKernel {
   std::string name;        ///< symbol, unique in the plan
-  int64_t sharedBytes = 0; ///< scratch of the team
-  int64_t localBytes = 0;  ///< scratch of each thread
+  int64_t sharedBytes = 0; ///< workspace of the launch (CPU: of the team)
+  /// CUDA: more workspace for every position that a KV cache holds.
+  int64_t bytesPerPosition = 0;
+  int64_t localBytes = 0;  ///< CPU only: scratch of each thread
+  std::vector<PlannedStage> stages; ///< CUDA only, in launch order
 };
 
 /// An input or output of an entry: `width` floats per token with the row
@@ -82,6 +103,7 @@ struct PlannedEntry {
 };
 
 struct Plan {
+  std::string target = "cpu"; ///< "cpu" or a CUDA architecture: "sm_90"
   std::vector<PlannedKernel> kernels;
   std::vector<PlannedWeight> weights;
   std::vector<PlannedState> states;

@@ -39,26 +39,19 @@ static Status feed(Engine &engine, std::span<const int32_t> tokens,
 StatusOr<GenerateResult> generate(Engine &engine,
                                   std::span<const int32_t> prompt,
                                   const GenerateOptions &options) {
-  LATHE_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(options.sampling));
   if (prompt.empty())
     return usageError("the prompt is empty: give at least one token");
-  const int32_t vocab =
-      int32_t(options.vocabLimit > 0
-                  ? std::min<int64_t>(options.vocabLimit, engine.vocab())
-                  : engine.vocab());
+  LATHE_RETURN_IF_ERROR(
+      engine.setSampling(options.sampling, options.vocabLimit));
   GenerateResult result;
   result.promptTokens = int64_t(prompt.size());
-  auto sample = [&]() -> StatusOr<int32_t> {
-    LATHE_ASSIGN_OR_RETURN(RowsView rows, engine.lastLogits());
-    return sampler.sample(rows.row(0), vocab, engine.position());
-  };
   auto start = Clock::now();
   LATHE_RETURN_IF_ERROR(feed(engine, prompt, options));
   if (options.maxTokens == 0) {
     result.promptMs = millisecondsSince(start);
     return result;
   }
-  LATHE_ASSIGN_OR_RETURN(int32_t token, sample());
+  LATHE_ASSIGN_OR_RETURN(int32_t token, engine.sample());
   result.promptMs = millisecondsSince(start);
   start = Clock::now();
   while (true) {
@@ -81,9 +74,13 @@ StatusOr<GenerateResult> generate(Engine &engine,
         LATHE_RETURN_IF_ERROR(feed(engine, {&token, 1}, options));
       break;
     }
-    LATHE_RETURN_IF_ERROR(feed(engine, {&token, 1}, options));
     ++result.generationSteps;
-    LATHE_ASSIGN_OR_RETURN(token, sample());
+    if (options.onLogits) {
+      LATHE_RETURN_IF_ERROR(feed(engine, {&token, 1}, options));
+      LATHE_ASSIGN_OR_RETURN(token, engine.sample());
+    } else {
+      LATHE_ASSIGN_OR_RETURN(token, engine.step(token));
+    }
   }
   result.generationMs = millisecondsSince(start);
   return result;

@@ -1,6 +1,7 @@
 #include "runtime/engine/MemoryPlan.h"
 
 #include "runtime/base/KernelAbi.h"
+#include "runtime/engine/CudaMemory.h"
 #include "runtime/memory/WeightStore.h"
 
 #include <algorithm>
@@ -40,6 +41,8 @@ int64_t ioBytes(const PlannedIo &io, int64_t tokens) {
 }
 
 MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
+  if (plan.target != "cpu")
+    return layOutCuda(plan, context).table;
   MemoryPlan memory;
   memory.context = context;
   std::map<std::string, int64_t> weights;
@@ -48,7 +51,7 @@ MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
         weight.layout == Layout::Tiles || weight.layout == Layout::Rows;
     std::string format = matrix ? std::string(nameOf(weight.desc.format))
                                 : std::string("small, f32");
-    weights["weights, " + format] += residentBytes(weight);
+    weights["weights, " + format] += residentBytes(weight, plan.target);
   }
   for (auto &[what, bytes] : weights)
     memory.rows.push_back({what, bytes});

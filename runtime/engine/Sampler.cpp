@@ -1,5 +1,7 @@
 #include "runtime/engine/Sampler.h"
 
+#include "runtime/base/SamplerMath.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -13,51 +15,15 @@ namespace {
 constexpr size_t kBlock = 256;
 constexpr size_t kLanes = 16;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
-/// Probabilities in units of 2^-40 of the highest one.
-constexpr float kMassOne = 1099511627776.0f;
 /// Top-p sorts tokens into buckets of 1/16 nat; the last one takes the rest.
 constexpr float kBucketsPerNat = 16;
 constexpr int32_t kBuckets = 1024;
-
-/// A finaliser of full avalanche: each input bit flips each output bit with
-/// probability 1/2.
-constexpr uint64_t mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-  return x ^ (x >> 31);
-}
-
-constexpr uint64_t positionKey(uint64_t seed, int64_t position) {
-  return mix(mix(seed) + uint64_t(position));
-}
-
-double gumbel(uint64_t bits) {
-  double uniform = (double(bits >> 11) + 0.5) * 0x1p-53;
-  return -std::log(-std::log(uniform));
-}
 
 /// Whether the noise of `bits` may exceed `bound`. Of v = 1 - u the leading
 /// zeros give v >= 2^-(zeros + 1), and g <= -log(v).
 bool mayExceed(uint64_t bits, double bound) {
   constexpr double kLog2 = 0.693147180559945;
   return (std::countl_one(bits) + 1.01) * kLog2 > bound;
-}
-
-/// e^x for x <= 0, relative error below 1e-6, 0 below -87. Plain arithmetic,
-/// so that loops over it vectorise and machines agree.
-inline float expNegative(float x) {
-  float scaled = std::max(x, -87.0f) * 1.44269504f;
-  int32_t whole = int32_t(scaled - 0.5f); // to nearest, as scaled <= 0
-  float f = scaled - float(whole);
-  float power =
-      1 + f * (0.693147181f +
-               f * (0.240226507f +
-                    f * (0.0555041087f +
-                         f * (0.00961812911f +
-                              f * (0.00133335581f + f * 0.000154035304f)))));
-  float result = power * std::bit_cast<float>((whole + 127) << 23);
-  return x < -87.0f ? 0.0f : result;
 }
 
 /// The highest of `count` values, and whether one of them is a NaN. The lanes
@@ -87,7 +53,8 @@ std::string show(float value) { return std::to_string(value); }
 } // namespace
 
 double gumbelNoise(uint64_t seed, int64_t position, int32_t token) {
-  return gumbel(mix(positionKey(seed, position) + uint64_t(token)));
+  return exact::gumbel(
+      exact::noiseBits(exact::positionKey(seed, position), token));
 }
 
 StatusOr<Sampler> Sampler::create(const SamplerOptions &options) {
@@ -191,7 +158,7 @@ bool Sampler::isHigher(const Candidate &a, const Candidate &b) {
 }
 
 float Sampler::scaledMass(float logit, float highest) const {
-  return expNegative((logit - highest) / settings.temperature) * kMassOne;
+  return exact::mass(logit, highest, settings.temperature);
 }
 
 uint64_t Sampler::mass(float logit, float highest) const {
@@ -284,16 +251,16 @@ float Sampler::minPThreshold(float highest) const {
 /// Applies min-p and chooses. Most candidates cannot reach the best score so
 /// far, which the leading bits of their noise tell without a logarithm.
 int32_t Sampler::draw(float highest, int64_t position) const {
-  uint64_t key = positionKey(settings.seed, position);
-  double floor = settings.minP > 0 ? std::log(double(settings.minP)) : kLowest;
+  uint64_t key = exact::positionKey(settings.seed, position);
+  double floor = settings.minP > 0 ? exact::log(settings.minP) : kLowest;
   double best = kLowest;
   int32_t choice = -1;
   for (const Candidate &candidate : candidates) {
-    double score = (double(candidate.logit) - highest) / settings.temperature;
-    uint64_t bits = mix(key + uint64_t(candidate.id));
+    double score = exact::score(candidate.logit, highest, settings.temperature);
+    uint64_t bits = exact::noiseBits(key, candidate.id);
     if (score < floor || !mayExceed(bits, best - score))
       continue;
-    score += gumbel(bits);
+    score += exact::gumbel(bits);
     if (score > best || (score == best && candidate.id < choice)) {
       best = score;
       choice = candidate.id;

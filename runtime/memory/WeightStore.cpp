@@ -1,5 +1,6 @@
 #include "runtime/memory/WeightStore.h"
 
+#include "runtime/base/CudaPacking.h"
 #include "runtime/memory/PackCpu.h"
 
 #include <atomic>
@@ -16,11 +17,12 @@ static int64_t elementsOf(const PlannedWeight &weight) {
   return elements;
 }
 
-int64_t residentBytes(const PlannedWeight &weight) {
+int64_t residentBytes(const PlannedWeight &weight, std::string_view target) {
+  const bool cpu = target == "cpu";
   int64_t bytes = 0;
   switch (weight.layout) {
   case Layout::Tiles:
-    bytes = packedBytes(weight.desc);
+    bytes = cpu ? packedBytes(weight.desc) : cudaPackedBytes(weight.desc);
     break;
   case Layout::Rows:
     bytes = weight.desc.byteSize();
@@ -31,7 +33,8 @@ int64_t residentBytes(const PlannedWeight &weight) {
     bytes = elementsOf(weight) * 4 + 64;
     break;
   }
-  return (bytes + 63) / 64 * 64;
+  const int64_t alignment = cpu ? 64 : 256;
+  return (bytes + alignment - 1) / alignment * alignment;
 }
 
 static void transpose(const std::vector<float> &from, int64_t rows,
@@ -77,7 +80,7 @@ StatusOr<WeightStore> WeightStore::load(const Plan &plan, WeightSource &source,
     if (weight.layout == Layout::Tiles)
       LATHE_RETURN_IF_ERROR(annotate(checkPackable(weight.desc), weight.name));
     store.offsets.push_back(total);
-    total += residentBytes(weight);
+    total += residentBytes(weight, plan.target);
   }
   LATHE_ASSIGN_OR_RETURN(store.buffer, AlignedBuffer::allocate(total));
 
@@ -99,7 +102,7 @@ StatusOr<WeightStore> WeightStore::load(const Plan &plan, WeightSource &source,
         next = plan.weights.size();
         return;
       }
-      done += residentBytes(plan.weights[i]);
+      done += residentBytes(plan.weights[i], plan.target);
       if (progress)
         progress(done, total);
     }

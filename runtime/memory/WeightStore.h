@@ -14,11 +14,13 @@
 #include "runtime/memory/WeightSource.h"
 
 #include <functional>
+#include <string_view>
 
 namespace lathe {
 
-/// Bytes that a parameter occupies once loaded, a multiple of 64.
-int64_t residentBytes(const PlannedWeight &weight);
+/// Bytes that a parameter occupies once loaded, a multiple of 64 (CUDA: 256),
+/// for a plan of this target.
+int64_t residentBytes(const PlannedWeight &weight, std::string_view target);
 
 /// Called after each parameter with the bytes loaded so far and in all.
 using LoadProgress = std::function<void(int64_t done, int64_t total)>;

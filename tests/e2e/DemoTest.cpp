@@ -116,11 +116,11 @@ TEST(DemoInt4, StatesOfTheFirstLayerMatch) {
   auto engine = demoModel().engine({});
   need(engine->feed(golden().ids("p0.input_ids")));
   expectClose("int4, conv state",
-              maxDifference(engine->state("layers.0.conv"),
+              maxDifference(need(engine->state("layers.0.conv")),
                             golden().rows("p0.layer0.conv").data),
               kFloatTolerance);
   expectClose("int4, recurrent state",
-              maxDifference(engine->state("layers.0.recurrent"),
+              maxDifference(need(engine->state("layers.0.recurrent")),
                             golden().rows("p0.layer0.recurrent").data),
               kFloatTolerance);
 }
@@ -155,7 +155,7 @@ TEST_F(DemoBf16, StatesOfTheFirstLayerMatch) {
   auto engine = model->engine({});
   need(engine->feed(file->ids("p0.input_ids")));
   expectClose("bf16, recurrent state",
-              maxDifference(engine->state("layers.0.recurrent"),
+              maxDifference(need(engine->state("layers.0.recurrent")),
                             file->rows("p0.layer0.recurrent_states").data),
               kFloatTolerance);
 }
@@ -170,7 +170,7 @@ TEST_F(DemoBf16, ConvolutionStateMatches) {
     for (int64_t c = 0; c < wanted.rows; ++c)
       last.push_back(wanted.row(c)[step]);
   expectClose("bf16, conv state",
-              maxDifference(engine->state("layers.0.conv"), last),
+              maxDifference(need(engine->state("layers.0.conv")), last),
               kFloatTolerance);
 }
 

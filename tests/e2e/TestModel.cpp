@@ -94,7 +94,7 @@ std::unique_ptr<Engine> TestModel::engine(const Build &build, int threads,
   options.context = 512;
   options.prefillChunk = prefillChunk;
   auto source = weights();
-  return need(Engine::create(model.plan, *model.kernels, *source, options));
+  return need(CpuEngine::create(model.plan, *model.kernels, *source, options));
 }
 
 TestModel &tinyModel() {
@@ -179,7 +179,7 @@ void appendLogits(Engine &engine, std::span<const int32_t> ids, Rows &rows) {
 }
 
 Rows logitsOf(Engine &engine, const Ids &ids) {
-  engine.reset();
+  need(engine.reset());
   Rows rows;
   appendLogits(engine, ids, rows);
   return rows;
@@ -189,14 +189,13 @@ std::map<std::string, std::vector<float>> statesOf(const Engine &engine,
                                                    const Plan &plan) {
   std::map<std::string, std::vector<float>> states;
   for (const PlannedState &state : plan.states) {
-    std::span<const float> values = engine.state(state.name);
-    states[state.name].assign(values.begin(), values.end());
+    states[state.name] = need(engine.state(state.name));
   }
   return states;
 }
 
 Ids greedyText(Engine &engine, const Ids &prompt, int count, int32_t vocab) {
-  engine.reset();
+  need(engine.reset());
   Ids ids = prompt;
   std::span<const int32_t> next = ids;
   for (int i = 0; i < count; ++i) {

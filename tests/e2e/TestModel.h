@@ -13,7 +13,8 @@
 #include "compiler/driver/Compile.h"
 #include "ir/reference/Interpreter.h"
 #include "models/Registry.h"
-#include "runtime/engine/Engine.h"
+#include "runtime/engine/CheckpointWeights.h"
+#include "runtime/engine/CpuEngine.h"
 #include "runtime/io/Checkpoint.h"
 
 #include "mlir/IR/MLIRContext.h"

@@ -1,5 +1,6 @@
 //===- Bench.cpp - infer bench: rates against the memory's limit ----------===//
 
+#include "tools/infer/BenchCuda.h"
 #include "tools/infer/LoadedModel.h"
 #include "tools/infer/Verbs.h"
 
@@ -64,7 +65,7 @@ static StatusOr<Row> benchPrompt(Engine &engine, int64_t tokens,
   row.test = "pp" + std::to_string(tokens);
   auto ids = tokensFor(tokens, engine.vocab());
   for (int i = -1; i < repetitions; ++i) { // the first one warms up
-    engine.reset();
+    LATHE_RETURN_IF_ERROR(engine.reset());
     auto start = Clock::now();
     LATHE_RETURN_IF_ERROR(engine.feed(ids));
     LATHE_RETURN_IF_ERROR(engine.lastLogits().status());
@@ -88,7 +89,7 @@ static double stateBytes(const Plan &plan, int64_t depth) {
 
 static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
                                  int64_t depth, int repetitions) {
-  Engine &engine = *model.engine;
+  CpuEngine &engine = *model.cpuEngine;
   Row row;
   row.test = "tg" + std::to_string(tokens);
   if (depth > 0)
@@ -97,7 +98,7 @@ static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
                       stateBytes(model.compiled->plan, depth + tokens / 2);
   auto prompt = tokensFor(depth, engine.vocab());
   for (int i = -1; i < repetitions; ++i) {
-    engine.reset();
+    LATHE_RETURN_IF_ERROR(engine.reset());
     if (!prompt.empty())
       LATHE_RETURN_IF_ERROR(engine.feed(prompt));
     LATHE_ASSIGN_OR_RETURN(double bandwidth,
@@ -169,19 +170,24 @@ static void printLedger(const LoadedModel &model,
 /// Enough context for the longest test.
 static int64_t contextFor(const BenchOptions &options) {
   int64_t most = *std::ranges::max_element(options.promptTokens);
-  return std::max(most, *std::ranges::max_element(options.decodeTokens) +
-                            *std::ranges::max_element(options.depths));
+  int64_t step = std::max(*std::ranges::max_element(options.decodeTokens),
+                          *std::ranges::max_element(options.stepTokens));
+  return std::max(most, step + *std::ranges::max_element(options.depths));
 }
 
 Status bench(const BenchOptions &given) {
   BenchOptions options = given;
   if (options.model.context == 0)
     options.model.context = contextFor(options);
+  if (options.model.device != "cpu")
+    options.model.decodeTokens = options.stepTokens;
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, loadModel(options.model));
+  if (model.cudaEngine)
+    return benchCuda(options, model);
   std::vector<Row> rows;
   std::vector<double> ledger(model.compiled->plan.kernels.size());
   if (options.ledger)
-    model.engine->recordTimes(&ledger);
+    model.cpuEngine->recordTimes(&ledger);
   for (int64_t tokens : options.promptTokens) {
     if (tokens <= 0)
       continue;

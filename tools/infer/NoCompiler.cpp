@@ -1,17 +1,25 @@
-//===- NoCompiler.cpp - verbs that a runtime-only build lacks -------------===//
+//===- NoCompiler.cpp - what a runtime-only build says instead ------------===//
 
-#include "tools/infer/Verbs.h"
+#include "tools/infer/CompileModel.h"
 
 namespace lathe::cli {
 
-static Status needsCompiler(const char *verb) {
-  return usageError(std::string("infer ") + verb +
-                    ": this is a runtime-only build without the compiler; use "
-                    "the release build");
+static Status needsCompiler() {
+  return usageError("this is a runtime-only build without the compiler: give "
+                    "it a bundle (infer compile MODEL -o BUNDLE makes one "
+                    "elsewhere), or use the release build");
 }
 
-Status run(const RunOptions &) { return needsCompiler("run"); }
-Status bench(const BenchOptions &) { return needsCompiler("bench"); }
-Status plan(const PlanOptions &) { return needsCompiler("plan"); }
+StatusOr<std::unique_ptr<CompiledModel>>
+compileFor(const ModelOptions &, const ModelFiles &, const std::string &, int) {
+  return needsCompiler();
+}
+
+StatusOr<std::unique_ptr<CompiledModel>>
+planFor(const ModelOptions &, const ModelFiles &, const std::string &, int) {
+  return needsCompiler();
+}
+
+Status canCompileCuda() { return needsCompiler(); }
 
 } // namespace lathe::cli

@@ -1,6 +1,5 @@
 //===- Plan.cpp - infer plan: memory before it is touched -----------------===//
 
-#include "tools/infer/Host.h"
 #include "tools/infer/LoadedModel.h"
 #include "tools/infer/Verbs.h"
 
@@ -12,8 +11,8 @@ namespace lathe::cli {
 
 Status plan(const PlanOptions &options) {
   MemoryPlan memory;
-  LATHE_RETURN_IF_ERROR(planOnly(options.model, memory).status());
-  const int64_t available = availableMemory();
+  int64_t available = 0;
+  LATHE_RETURN_IF_ERROR(planOnly(options.model, memory, available).status());
   if (options.json) {
     nlohmann::ordered_json json{{"schema_version", 1},
                                 {"context", memory.context},

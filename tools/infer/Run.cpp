@@ -169,20 +169,21 @@ static double rate(int64_t tokens, double milliseconds) {
 static void printTimings(const LoadedModel &model, const GenerateResult &result,
                          const SamplerOptions &sampling) {
   const CompileStats &stats = model.compiled->stats;
-  std::fprintf(stderr,
-               "\nload        %9.1f ms\n"
-               "compile     %9.1f ms  %llu kernels, %llu from the cache\n"
-               "prompt      %9.1f ms  %lld tokens, %.1f tok/s\n"
-               "generation  %9.1f ms  %zu tokens, %.1f tok/s\n"
-               "peak memory %9.1f MiB\n",
-               model.loadMs, stats.graphMs + stats.kernelMs,
-               static_cast<unsigned long long>(stats.kernels),
-               static_cast<unsigned long long>(stats.cacheHits),
-               result.promptMs, static_cast<long long>(result.promptTokens),
-               rate(result.promptTokens, result.promptMs), result.generationMs,
-               result.tokens.size(),
-               rate(result.generationSteps, result.generationMs),
-               double(peakMemory()) / (1 << 20));
+  std::fprintf(
+      stderr,
+      "\ndevice      %s\n"
+      "load        %9.1f ms\n"
+      "compile     %9.1f ms  %llu kernels, %llu from the cache\n"
+      "prompt      %9.1f ms  %lld tokens, %.1f tok/s\n"
+      "generation  %9.1f ms  %zu tokens, %.1f tok/s\n"
+      "peak memory %9.1f MiB\n",
+      model.device.c_str(), model.loadMs, stats.graphMs + stats.kernelMs,
+      static_cast<unsigned long long>(stats.kernels),
+      static_cast<unsigned long long>(stats.cacheHits), result.promptMs,
+      static_cast<long long>(result.promptTokens),
+      rate(result.promptTokens, result.promptMs), result.generationMs,
+      result.tokens.size(), rate(result.generationSteps, result.generationMs),
+      double(peakMemory()) / (1 << 20));
   if (sampling.temperature > 0)
     std::fprintf(stderr, "seed        %llu\n",
                  static_cast<unsigned long long>(sampling.seed));
@@ -201,6 +202,7 @@ static void printJson(const LoadedModel &model, const Session &session,
   json["finish_reason"] = std::string(nameOf(result.reason));
   json["seed"] = session.generate.sampling.seed;
   const CompileStats &stats = model.compiled->stats;
+  json["device"] = model.device;
   json["timings"] = {
       {"load_ms", model.loadMs},
       {"compile_ms", stats.graphMs + stats.kernelMs},

@@ -14,7 +14,8 @@ namespace lathe::cli {
 
 /// Which model, and how to compile and run it.
 struct ModelOptions {
-  std::string directory;
+  std::string directory;       ///< a checkpoint or a bundle
+  std::string checkpoint;      ///< of a bundle, if it has moved
   std::string synthetic;       ///< a config.json instead of a directory
   std::string format = "int4"; ///< of synthetic weights
   std::string headFormat;      ///< of a synthetic head; empty: as `format`
@@ -24,8 +25,11 @@ struct ModelOptions {
   std::string isa;             ///< "", "avx512" or "avx2"
   std::string cacheDirectory;  ///< "": the user's cache folder
   bool noCache = false;
-  int64_t prefillChunk = 256;
-  std::string prefillForm = "mixed";
+  std::string device = "auto"; ///< "auto", "cpu", "cuda" or "cuda:N"
+  std::string kv;              ///< "f16" or "f32"; "": f16 on a GPU
+  std::vector<int64_t> decodeTokens = {1};
+  int64_t prefillChunk = 0;      ///< 0: 256 on the CPU, 1024 on a GPU
+  std::string prefillForm;       ///< "": "mixed" on the CPU, "half" on a GPU
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
   bool quiet = false;
@@ -46,12 +50,29 @@ struct RunOptions {
 struct BenchOptions {
   ModelOptions model;
   std::vector<int64_t> promptTokens = {512}, decodeTokens = {64}, depths = {0};
+  std::vector<int64_t> stepTokens = {1, 2, 3, 4, 5, 6, 7, 8}; ///< GPU only
   int repetitions = 3;
   bool json = false, ledger = false;
+  bool markdown = true; ///< what `json` is not
 };
 
 struct PlanOptions {
   ModelOptions model;
+  bool json = false;
+};
+
+struct CompileCommand {
+  ModelOptions model;
+  std::string output;
+  std::vector<std::string> targets;
+};
+
+struct InspectOptions {
+  std::string bundle;
+  bool json = false;
+};
+
+struct DevicesOptions {
   bool json = false;
 };
 
@@ -66,6 +87,13 @@ Status run(const RunOptions &options);
 Status bench(const BenchOptions &options);
 Status plan(const PlanOptions &options);
 Status quantize(const QuantizeCommand &options);
+Status compile(const CompileCommand &options);
+Status inspect(const InspectOptions &options);
+Status devices(const DevicesOptions &options);
+
+/// Most prompt tokens at once; usageError when the options ask for a number
+/// out of range.
+StatusOr<int64_t> prefillChunkOf(const ModelOptions &options, bool cpu);
 
 } // namespace lathe::cli
 

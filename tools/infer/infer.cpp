@@ -12,8 +12,10 @@ using namespace lathe::cli;
 
 static void addModelOptions(CLI::App *verb, ModelOptions &model,
                             bool synthetic) {
-  auto *directory = verb->add_option(
-      "model", model.directory, "Model directory (a Hugging Face checkpoint)");
+  auto *directory =
+      verb->add_option("model", model.directory,
+                       "A Hugging Face checkpoint, or a bundle of infer "
+                       "compile");
   if (synthetic) {
     auto *config = verb->add_option(
         "--synthetic", model.synthetic,
@@ -39,17 +41,26 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
   verb->add_option("--cache-dir", model.cacheDirectory,
                    "Compiled kernels; default: ~/.cache/lathe");
   verb->add_flag("--no-cache", model.noCache, "Compile every kernel anew");
+  verb->add_option("--device", model.device,
+                   "auto, cpu, cuda or cuda:N; auto is a GPU if there is one");
+  verb->add_option("--kv", model.kv,
+                   "KV cache: f16 or f32; default: f16 on "
+                   "a GPU, f32 on the CPU")
+      ->check(CLI::IsMember({"f16", "f32"}));
+  verb->add_option("--model", model.checkpoint,
+                   "Where the checkpoint of a bundle is now");
   verb->add_option("--prefill-chunk", model.prefillChunk,
-                   "Prompt tokens at once, 1 to 512")
-      ->capture_default_str();
+                   "Prompt tokens at once; default: 256 on the CPU, 1024 on "
+                   "a GPU");
   verb->add_option("--prefill-activations", model.prefillForm,
-                   "With 4-bit weights: int15 as exact as decode, int8 "
-                   "fast, or mixed")
-      ->capture_default_str();
+                   "CPU, with 4-bit weights: int15 as exact as decode, int8 "
+                   "fast, or mixed (default); GPU: half (default), or split "
+                   "as exact as decode");
   verb->add_option("--graph", model.graph,
                    "Take the graph IR from this .mlir file");
   verb->add_option("--dump", model.dump,
-                   "STAGE DIR: write graph, fused, kernel, plan, cpp or all")
+                   "STAGE DIR: write graph, fused, kernel, plan, cpp, "
+                   "cuda or all")
       ->expected(2);
   verb->add_flag("--strict", model.strict,
                  "Fail when an operation misses its fused kernel");
@@ -100,17 +111,52 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   verb->add_option("-d,--n-depth", o.depths, "Context depths for generation")
       ->delimiter(',')
       ->capture_default_str();
+  verb->add_option("-T,--step-tokens", o.stepTokens,
+                   "GPU: tokens per decode step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   verb->add_flag("--ledger", o.ledger, "Print the time of every kernel too");
-  verb->add_flag("--json", o.json, "JSON instead of a Markdown table");
+  auto *json = verb->add_flag("--json", o.json, "One JSON object");
+  verb->add_flag("--md", o.markdown, "A Markdown table (default)")
+      ->excludes(json);
 }
 
 static void addPlan(CLI::App &app, PlanOptions &o) {
   CLI::App *verb =
       app.add_subcommand("plan", "Print the memory table, load nothing");
   addModelOptions(verb, o.model, true);
+  verb->add_flag("--json", o.json, "JSON instead of a table");
+}
+
+static void addCompile(CLI::App &app, CompileCommand &o) {
+  CLI::App *verb = app.add_subcommand(
+      "compile", "Compile a model ahead of time into a bundle; needs no GPU");
+  addModelOptions(verb, o.model, true);
+  verb->add_option("-o,--output", o.output, "The bundle, a directory")
+      ->required();
+  verb->add_option("--target", o.targets, "GPU architectures: sm_120f,sm_90")
+      ->delimiter(',')
+      ->required();
+  verb->add_option("-T,--step-tokens", o.model.decodeTokens,
+                   "Tokens per decode step to compile for")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
+}
+
+static void addInspect(CLI::App &app, InspectOptions &o) {
+  CLI::App *verb = app.add_subcommand("inspect", "Say what a bundle holds");
+  verb->add_option("bundle", o.bundle, "A directory of infer compile")
+      ->required();
+  verb->add_flag("--json", o.json, "JSON instead of a table");
+}
+
+static void addDevices(CLI::App &app, DevicesOptions &o) {
+  CLI::App *verb = app.add_subcommand("devices", "List what could run a model");
   verb->add_flag("--json", o.json, "JSON instead of a table");
 }
 
@@ -163,6 +209,12 @@ int main(int argc, char **argv) {
   addBench(app, benchOptions);
   addPlan(app, planOptions);
   addQuantize(app, quantizeOptions);
+  CompileCommand compileOptions;
+  InspectOptions inspectOptions;
+  DevicesOptions devicesOptions;
+  addCompile(app, compileOptions);
+  addInspect(app, inspectOptions);
+  addDevices(app, devicesOptions);
 
   auto args = arguments(argc, argv);
   std::reverse(args.begin(), args.end()); // CLI11 pops from the back
@@ -178,6 +230,12 @@ int main(int argc, char **argv) {
     status = bench(benchOptions);
   else if (app.got_subcommand("plan"))
     status = lathe::cli::plan(planOptions);
+  else if (app.got_subcommand("compile"))
+    status = compile(compileOptions);
+  else if (app.got_subcommand("inspect"))
+    status = inspect(inspectOptions);
+  else if (app.got_subcommand("devices"))
+    status = devices(devicesOptions);
   else
     status = quantize(quantizeOptions);
   if (!status.ok() && !absl::IsCancelled(status))

@@ -1,5 +1,7 @@
 #include "runtime/engine/Sampler.h"
 
+#include "runtime/base/SamplerMath.h"
+
 #include "gtest/gtest.h"
 
 #include <algorithm>
@@ -200,6 +202,36 @@ TEST(Sampler, theNoiseIsGumbel) {
   EXPECT_NEAR(lagged / kCount, 0, 0.02);
   EXPECT_NE(gumbelNoise(1, 0, 0), gumbelNoise(2, 0, 0));
   EXPECT_NE(gumbelNoise(1, 0, 0), gumbelNoise(1, 1, 0));
+}
+
+TEST(SamplerMath, logarithmWithinAnUlp) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 100000; ++i) {
+    double x = std::ldexp(1 + double(random() >> 12) * 0x1p-52,
+                          int(random() % 70) - 60);
+    double expected = std::log(x);
+    double ulp =
+        std::nextafter(std::abs(expected), HUGE_VAL) - std::abs(expected);
+    // libm's own error is half an ulp.
+    ASSERT_LE(std::abs(exact::log(x) - expected), 1.5 * ulp) << x;
+  }
+  EXPECT_EQ(exact::log(1.0), 0);
+}
+
+TEST(SamplerMath, noiseIsFinite) {
+  EXPECT_LT(exact::gumbel(~uint64_t(0)), 38);
+  EXPECT_GT(exact::gumbel(~uint64_t(0)), 37);
+  EXPECT_GT(exact::gumbel(0), -3.7);
+}
+
+TEST(SamplerMath, exponential) {
+  for (float x = 0; x > -87; x -= 0.01f)
+    ASSERT_NEAR(exact::expNegative(x) / std::exp(double(x)), 1,
+                x > -10 ? 1e-6 : 1e-5)
+        << x;
+  EXPECT_EQ(exact::expNegative(0), 1);
+  EXPECT_EQ(exact::expNegative(-88), 0);
+  EXPECT_EQ(exact::expNegative(-kInfinity), 0);
 }
 
 TEST(Sampler, extremeLogits) {

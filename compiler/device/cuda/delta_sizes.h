@@ -1,0 +1,171 @@
+//===- delta_sizes.h - launches and memory of Gated DeltaNet ----*- C++ -*-===//
+//
+// Header-free: the emitter sizes launches with it, the kernels lay their
+// memory out with it. All sizes are bytes.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DEVICE_CUDA_DELTA_SIZES_H
+#define LATHE_COMPILER_DEVICE_CUDA_DELTA_SIZES_H
+
+namespace lathe {
+
+struct CudaDeltaShape {
+  int keyHeads, valueHeads, keyDim, valueDim, taps;
+
+  constexpr int ratio() const { return valueHeads / keyHeads; }
+  constexpr int channels() const {
+    return 2 * keyHeads * keyDim + valueHeads * valueDim;
+  }
+};
+
+/// What a block of any architecture may have without giving up half of its
+/// neighbours on SM_120.
+constexpr int kDeltaSharedLimit = 96 * 1024;
+
+//===----------------------------------------------------------------------===//
+// deltaStep: a block is one value head and some of its columns.
+//===----------------------------------------------------------------------===//
+
+constexpr int kDeltaStepThreads = 256;
+
+/// Value columns of a block. A row of 32 is a full 128-byte line, and the 48
+/// heads of the 27B make 192 blocks.
+constexpr int deltaStepColumns(const CudaDeltaShape &s) {
+  return s.valueDim % 32 == 0 ? 32 : 16;
+}
+constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
+  return s.valueHeads * (s.valueDim / deltaStepColumns(s));
+}
+/// Floats per token: q, k and the block's v.
+constexpr int deltaStepWidth(const CudaDeltaShape &s) {
+  return 2 * s.keyDim + deltaStepColumns(s);
+}
+/// Rows and four gates per token, then two buffers of the warps' partial sums.
+constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
+  return (tokens * (deltaStepWidth(s) + 4) +
+          2 * kDeltaStepThreads / 32 * 2 * deltaStepColumns(s)) *
+         4;
+}
+
+//===----------------------------------------------------------------------===//
+// Prefill: deltaPrepare fills the scratch, deltaScan runs over it.
+//===----------------------------------------------------------------------===//
+
+/// Tokens per chunk. The work per token falls with the chunk up to about 32
+/// (the products with the state do not depend on it, those inside a chunk grow
+/// with it), and two chunks of 32 fit into SM_120's shared memory.
+constexpr int kDeltaChunk = 32;
+constexpr int kDeltaPrepareThreads = 256;
+/// Blocks per SM to ask for: three are quicker, but long convolutions need
+/// the registers of two.
+constexpr int deltaPrepareResident(const CudaDeltaShape &s) {
+  return s.taps > 4 ? 2 : 3;
+}
+
+constexpr int deltaChunks(int tokens) {
+  return (tokens + kDeltaChunk - 1) / kDeltaChunk;
+}
+
+/// A row of numbers that are each the sum of two halves: first the upper
+/// halves, then the lower ones. 16 more bytes make the row an odd number of
+/// 16-byte units, so that ldmatrix has no bank conflicts.
+constexpr int deltaRowBytes(int width) { return 4 * width + 16; }
+
+/// A chunk of a key head: k, then q.
+constexpr int deltaKeyBytes(const CudaDeltaShape &s) {
+  return 2 * kDeltaChunk * deltaRowBytes(s.keyDim);
+}
+/// A chunk of a value head: the matrices M and P, then e^G and e^{G_n - G}.
+constexpr int kDeltaMatrixBytes = kDeltaChunk * deltaRowBytes(kDeltaChunk);
+constexpr int kDeltaHeadBytes = 2 * kDeltaMatrixBytes + 2 * kDeltaChunk * 4;
+/// A chunk of a value head's v.
+constexpr int deltaValueBytes(const CudaDeltaShape &s) {
+  return kDeltaChunk * s.valueDim * 4;
+}
+/// A chunk of a value head's largest |v|, two per 16 columns.
+constexpr int deltaPeakBytes(const CudaDeltaShape &s) {
+  return s.valueDim / 16 * 2 * 4;
+}
+
+/// Where these lie in a chunk's part of the scratch.
+struct CudaDeltaScratch {
+  long long keys, heads, values, peaks, bytes;
+};
+constexpr CudaDeltaScratch deltaChunkScratch(const CudaDeltaShape &s) {
+  CudaDeltaScratch r{};
+  r.heads = (long long)s.keyHeads * deltaKeyBytes(s);
+  r.values = r.heads + (long long)s.valueHeads * kDeltaHeadBytes;
+  r.peaks = r.values + (long long)s.valueHeads * deltaValueBytes(s);
+  r.bytes = r.peaks + (long long)s.valueHeads * deltaPeakBytes(s);
+  r.bytes = (r.bytes + 255) / 256 * 256;
+  return r;
+}
+/// LatheLaunch::scratch of a prefill of up to `maxTokens`.
+constexpr long long deltaScratch(const CudaDeltaShape &s, int maxTokens) {
+  return deltaChunks(maxTokens) * deltaChunkScratch(s).bytes;
+}
+
+constexpr int deltaPrepareBlocks(const CudaDeltaShape &s, int maxTokens) {
+  return deltaChunks(maxTokens) * (s.keyHeads + s.valueHeads);
+}
+/// Floats per row of the products between tokens; 40 spreads the rows of an
+/// mma tile over all banks.
+constexpr int kDeltaDotStride = 40;
+/// Floats per row of L, whole 16-byte units.
+constexpr int kDeltaLowerStride = 36;
+constexpr int kDeltaLowerBytes = kDeltaChunk * kDeltaLowerStride * 4;
+/// Value heads whose matrices a deltaPrepare block makes at a time.
+constexpr int deltaSolvers(const CudaDeltaShape &s) {
+  return s.ratio() < kDeltaPrepareThreads / 32 ? s.ratio()
+                                               : kDeltaPrepareThreads / 32;
+}
+/// k and q, later L in the same place.
+constexpr int deltaPrepareRows(const CudaDeltaShape &s) {
+  int solve = deltaSolvers(s) * kDeltaLowerBytes;
+  return deltaKeyBytes(s) > solve ? deltaKeyBytes(s) : solve;
+}
+constexpr int deltaPrepareShared(const CudaDeltaShape &s) {
+  return deltaPrepareRows(s) + 2 * kDeltaChunk * kDeltaDotStride * 4;
+}
+
+/// Warps that share a tile of 16 value columns: a warp's registers hold the
+/// state of 128 keys.
+constexpr int deltaScanParts(const CudaDeltaShape &s) {
+  return s.keyDim > 128 ? 2 : 1;
+}
+/// Value columns of a deltaScan block, for up to four warps: one for each
+/// scheduler of an SM.
+constexpr int deltaScanColumns(const CudaDeltaShape &s) {
+  int tiles = 4 / deltaScanParts(s);
+  while (s.valueDim / 16 % tiles != 0)
+    --tiles;
+  return tiles * 16;
+}
+constexpr int deltaScanThreads(const CudaDeltaShape &s) {
+  return deltaScanColumns(s) / 16 * deltaScanParts(s) * 32;
+}
+constexpr int deltaScanBlocks(const CudaDeltaShape &s) {
+  return s.valueHeads * (s.valueDim / deltaScanColumns(s));
+}
+constexpr int deltaStageBytes(const CudaDeltaShape &s) {
+  return deltaKeyBytes(s) + kDeltaHeadBytes;
+}
+/// Two accumulators [16][32] per warp, if parts must be added up.
+constexpr int deltaExchangeBytes(const CudaDeltaShape &s) {
+  return deltaScanParts(s) > 1 ? deltaScanThreads(s) * 2 * 16 * 4 : 0;
+}
+constexpr int deltaScanShared(const CudaDeltaShape &s, int stages) {
+  return stages * (deltaStageBytes(s) + 8) + deltaExchangeBytes(s);
+}
+/// Chunks in flight.
+constexpr int deltaScanStages(const CudaDeltaShape &s) {
+  return deltaScanShared(s, 2) <= kDeltaSharedLimit ? 2 : 1;
+}
+constexpr int deltaScanShared(const CudaDeltaShape &s) {
+  return deltaScanShared(s, deltaScanStages(s));
+}
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CUDA_DELTA_SIZES_H

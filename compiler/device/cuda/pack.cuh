@@ -1,0 +1,176 @@
+//===- pack.cuh - checkpoint weights to packed units ------------*- CUDA
+//-*-===//
+//
+// Rewrites a weight from its canonical form (runtime/base/Weight.h), uploaded
+// piece by piece, into the layout of weights.cuh. A piece is a whole number of
+// row tiles; a thread makes one 32-bit word of the result at a time.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DEVICE_CUDA_PACK_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_PACK_CUH
+
+#include "compiler/device/cuda/weights.cuh"
+#include "runtime/base/CudaAbi.h"
+
+namespace lathe {
+
+/// A word's place in its unit of a 4-bit format, as rows and columns.
+struct CodeWord {
+  int row;    ///< in the tile
+  int column; ///< of slot 0, in the unit; slot 4 is 16 further
+  LATHE_DEVICE_MEMBER explicit CodeWord(int word)
+      : row(word % 128 / 16 + word % 2 * 8),
+        column((word / 128 * 2 + word % 4 / 2) * 32 + word % 16 / 4 * 4) {}
+};
+
+/// Eight codes of a row, slot by slot, through `place`.
+template <class Place>
+LATHE_DEVICE u32 packCodes(const LathePack &p, int row, int column, u32 padding,
+                           Place place) {
+  u32 word = 0;
+  for (int half = 0; half < 2; ++half) {
+    int k = column + 16 * half;
+    u32 four = padding;
+    if (row < p.rows && k < p.columns)
+      four = *(const u16 *)(p.data + ((i64)row * p.columns + k) / 2);
+    for (int s = 0; s < 4; ++s)
+      word |= place(four >> (4 * s) & 15, half * 4 + s);
+  }
+  return word;
+}
+
+/// Rows g and g + 8 of a scale-like array as a pair of halves.
+template <class At>
+LATHE_DEVICE u32 packPair(const LathePack &p, int row, int column, At at) {
+  u32 pair[2] = {0, 0};
+  for (int i = 0; i < 2; ++i)
+    if (row + 8 * i < p.rows && column < p.columns)
+      pair[i] =
+          at((i64)(row + 8 * i) * (p.columns / p.group) + column / p.group);
+  return pair[0] | pair[1] << 16;
+}
+
+LATHE_DEVICE u32 packInt4Word(const LathePack &p, int tile, int unit,
+                              int word) {
+  const int row = tile * 16, column = unit * 256;
+  if (word < 512) {
+    CodeWord at(word);
+    return packCodes(
+        p, row + at.row, column + at.column, 0x8888,
+        [](u32 code, int s) { return code << (4 * (s / 2 + 4 * (s % 2))); });
+  }
+  const int scales = 256 / p.grain * 8, i = (word - 512) % scales;
+  const int g = row + i % 8, k = column + i / 8 * p.grain;
+  if (word - 512 < scales)
+    return packPair(p, g, k, [&](i64 at) { return (u32)p.scales[at]; });
+  return packPair(p, g, k, [&](i64 at) {
+    return (u32)floatToHalf(1024.0f + (float)p.zeros[at]);
+  });
+}
+
+LATHE_DEVICE u32 packFp4Word(const LathePack &p, int tile, int unit, int word) {
+  const int row = tile * 16, column = unit * 256;
+  if (word < 512) {
+    CodeWord at(word);
+    return packCodes(p, row + at.row, column + at.column, 0,
+                     [](u32 code, int s) { return placeFp4(code, s); });
+  }
+  const int i = word - 512, r = row + i % 16 / 2 + i % 2 * 8;
+  u32 scales = 0;
+  for (int b = 0; b < 4; ++b) {
+    int k = column + i / 16 * 64 + b * 16;
+    if (r < p.rows && k < p.columns)
+      scales |= (u32)p.blockScales[((i64)r * p.columns + k) / 16] << (8 * b);
+  }
+  return scales;
+}
+
+/// The value of a dense weight.
+LATHE_DEVICE float denseAt(const LathePack &p, int row, int column) {
+  if (row >= p.rows || column >= p.columns)
+    return 0.0f;
+  i64 at = (i64)row * p.columns + column;
+  if (p.source == LATHE_PACK_F32)
+    return ((const float *)p.data)[at];
+  u16 half = ((const u16 *)p.data)[at];
+  return p.source == LATHE_PACK_F16 ? halfToFloat(half) : bf16ToFloat(half);
+}
+
+template <int kParts>
+LATHE_DEVICE u32 packDenseWord(const LathePack &p, int tile, int unit,
+                               int word) {
+  const int vector = word / 4, at = vector % 32, rest = vector / 32;
+  const int row = tile * 16 + at / 4 + rest % 2 * 8;
+  const int part = rest / 2 % kParts, block = rest / 2 / kParts;
+  const int pair = word % 4; // slots 2 pair, 2 pair + 1
+  const int column = unit * (128 / kParts) + block * 32 + pair / 2 * 16 +
+                     at % 4 * 4 + pair % 2 * 2;
+  float v0 = denseAt(p, row, column), v1 = denseAt(p, row, column + 1);
+  u32 upper = packHalf(v0, v1);
+  return part == 0 ? upper
+                   : packHalf(v0 - lowerHalf(upper), v1 - upperHalf(upper));
+}
+
+template <class Word>
+LATHE_DEVICE void packWords(const LathePack &p, CudaPacking packing,
+                            Word word) {
+  const int words = packing.unitBytes() / 4;
+  const int units = packing.units(p.columns);
+  const i64 all = (i64)((p.rows + 15) / 16) * units * words;
+  for (i64 i = (i64)blockX() * threadCount() + threadX(); i < all;
+       i += (i64)gridX() * threadCount()) {
+    int unit = (int)(i / words);
+    ((u32 *)p.packed)[i] =
+        word(p, unit / units, unit % units, (int)(i % words));
+  }
+}
+
+LATHE_DEVICE void packWeight(const LathePack &p) {
+  switch (p.format) {
+  case (int)CudaFormat::Half:
+    return packWords(p, {CudaFormat::Half, 128, false}, packDenseWord<1>);
+  case (int)CudaFormat::Wide:
+    return packWords(p, {CudaFormat::Wide, 128, false}, packDenseWord<2>);
+  case (int)CudaFormat::Int4:
+    return packWords(p, {CudaFormat::Int4, p.grain, p.asymmetric != 0},
+                     packInt4Word);
+  case (int)CudaFormat::NvFp4:
+    return packWords(p, {CudaFormat::NvFp4, 128, false}, packFp4Word);
+  }
+}
+
+/// A number that looks random and depends on `i` alone (the finaliser of
+/// SplitMix64: Steele, Lea, Flood 2014).
+LATHE_DEVICE u64 mixBits(u64 z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+
+/// Packed units of random codes with one scale, for benchmarks without a
+/// checkpoint. Padding is random too: the activations there are zero.
+LATHE_DEVICE void fillWeight(const LathePack &p) {
+  auto random = [&](const LathePack &, int tile, int unit, int word) {
+    u64 bits = mixBits(p.seed + ((u64)tile * 4096 + unit) * 4096 + word);
+    if (p.format == (int)CudaFormat::Half ||
+        p.format == (int)CudaFormat::Wide) {
+      // Uniform in [-scale, scale); the lower parts are zero.
+      bool lower = p.format == (int)CudaFormat::Wide && word / 256 % 2;
+      float v0 = (float)(int)(bits & 0xffff) / 32768.0f - 1.0f;
+      float v1 = (float)(int)(bits >> 16 & 0xffff) / 32768.0f - 1.0f;
+      return lower ? 0u : packHalf(p.scale * v0, p.scale * v1);
+    }
+    if (word < 512)
+      return (u32)bits;
+    if (p.format == (int)CudaFormat::NvFp4)
+      return 0x38383838u; // e4m3 1
+    bool zeros = word - 512 >= 256 / p.grain * 8;
+    return zeros ? kOnesOf8 : twice(floatToHalf(p.scale));
+  };
+  packWords(p, {(CudaFormat)p.format, p.grain, p.asymmetric != 0}, random);
+}
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CUDA_PACK_CUH

@@ -1,0 +1,40 @@
+//===- CudaKernels.h - one printer per kernel anchor ------------*- C++ -*-===//
+//
+// Private to compiler/emit.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_EMIT_CUDAKERNELS_H
+#define LATHE_COMPILER_EMIT_CUDAKERNELS_H
+
+#include "compiler/emit/CudaEmitter.h"
+#include "compiler/emit/KernelText.h"
+
+#include "runtime/base/CudaPacking.h"
+
+namespace lathe {
+
+struct CudaKernel : KernelText {
+  kernel::CudaAttr cuda;
+
+  explicit CudaKernel(kernel::FuncOp func)
+      : KernelText(func), cuda(*func.getCuda()) {}
+
+  /// Opens an entry and records it. Its name is the kernel's and `suffix`.
+  void openEntry(llvm::StringRef suffix, EmittedStage stage);
+  /// "waitForPrevious(); launchNext();": from here on activations may be
+  /// touched, and the next launch may start its weights.
+  void waitHere();
+};
+
+/// "CudaFormat::Int4, 128, false": the template arguments of a format.
+std::string packingArguments(graph::WeightType type);
+
+mlir::LogicalResult printCudaMatvec(CudaKernel &kernel);
+mlir::LogicalResult printCudaMatmul(CudaKernel &kernel);
+mlir::LogicalResult printCudaDelta(CudaKernel &kernel);
+mlir::LogicalResult printCudaAttention(CudaKernel &kernel);
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_EMIT_CUDAKERNELS_H

@@ -1,0 +1,165 @@
+#include "passes/Passes.h"
+
+#include "compiler/device/cuda/linear_sizes.h"
+#include "ir/kernel/KernelMatch.h"
+#include "runtime/base/CudaPacking.h"
+#include "runtime/base/CudaTarget.h"
+
+namespace lathe {
+#define GEN_PASS_DEF_SCHEDULECUDA
+#include "passes/Passes.h.inc"
+} // namespace lathe
+
+using namespace mlir;
+
+namespace lathe {
+
+namespace {
+
+/// Largest decode step: what does not depend on the token count is chosen for
+/// it, so that it is the same for every count.
+constexpr int kMostTokens = 8;
+constexpr int kWarps = 8;
+/// Units in flight per warp: more than two hide latency, more than six are not
+/// seen to help.
+constexpr int kFewestStages = 2, kMostStages = 6;
+
+/// What the linears of a kernel need.
+struct LinearFacts {
+  int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0;
+};
+
+struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
+  using ScheduleCudaBase::ScheduleCudaBase;
+
+  void runOnOperation() override {
+    auto parsed = parseCudaTarget(arch.getValue());
+    if (!parsed.ok()) {
+      getOperation().emitError() << "arch: " << messageOf(parsed.status());
+      return signalPassFailure();
+    }
+    target = *parsed;
+    if (sms > 0)
+      target.defaultSms = int(sms);
+    for (auto func : getOperation().getOps<kernel::FuncOp>())
+      if (failed(schedule(func)))
+        return signalPassFailure();
+  }
+
+  LogicalResult schedule(kernel::FuncOp func) {
+    if (!func.getSchedule())
+      return func.emitOpError() << "expected a schedule; run specialize-tokens";
+    int64_t blocks = 2 * target.defaultSms;
+    auto cuda = kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, 1);
+    if (func.getAnchor() == kernel::Anchor::Linear) {
+      auto facts = factsOf(func);
+      if (failed(facts))
+        return failure();
+      auto chosen = func.getSchedule()->getPrefill() ? matmul(func, *facts)
+                                                     : matvec(func, *facts);
+      if (failed(chosen))
+        return failure();
+      cuda = *chosen;
+    }
+    func.setCudaAttr(cuda);
+    return success();
+  }
+
+  FailureOr<LinearFacts> factsOf(kernel::FuncOp func) {
+    auto segments = matchLinear(func);
+    if (failed(segments))
+      return failure();
+    LinearFacts facts;
+    for (const LinearSegment &segment : *segments) {
+      graph::LinearOp first = segment.linears.front();
+      facts.columns = int(graph::widthOf(first.getX()));
+      WeightDesc desc = first.getWeight().getType().getDesc();
+      facts.tiles += int(desc.rows + 15) / 16;
+      facts.unitBytes =
+          std::max(facts.unitBytes, cudaPacking(desc).unitBytes());
+      facts.pairs = std::max(facts.pairs, int(segment.linears.size()));
+    }
+    // Every norm in the body belongs to the prologue.
+    for (auto norm : func.getBody().getOps<graph::RmsNormOp>())
+      facts.scales += int(graph::widthOf(norm.getX()) /
+                          norm.getWeight().getType().getDimSize(0));
+    return facts;
+  }
+
+  MatvecShape shapeOf(const LinearFacts &facts, int tokens, int split,
+                      int stages) const {
+    return {facts.columns, tokens,          split,       kWarps,
+            stages,        facts.unitBytes, facts.pairs, facts.scales};
+  }
+
+  /// Few enough columns per block that eight tokens' activations fit beside a
+  /// short ring.
+  FailureOr<int> splitFor(kernel::FuncOp func, const LinearFacts &facts) {
+    for (int split = 1; split <= 64; split *= 2)
+      if (shapeOf(facts, kMostTokens, split, kFewestStages).sharedBytes() <=
+          target.sharedPerBlock)
+        return split;
+    return FailureOr<int>(func.emitOpError()
+                          << "has " << facts.columns
+                          << " columns, more than fit into the shared memory "
+                             "of "
+                          << target.arch);
+  }
+
+  FailureOr<kernel::CudaAttr> matvec(kernel::FuncOp func,
+                                     const LinearFacts &facts) {
+    auto split = splitFor(func, facts);
+    if (failed(split))
+      return failure();
+    const int tokens = int(func.getSchedule()->getTokens());
+    auto bytes = [&](int stages) {
+      return shapeOf(facts, tokens, *split, stages).sharedBytes();
+    };
+    // Two blocks per SM hide each other's ends, if their rings are not short.
+    int perSm = 1, stages = kMostStages;
+    auto fits = [&](int blocks, int stages) {
+      return bytes(stages) <= target.sharedPerBlock &&
+             blocks * (bytes(stages) + 1024) <= target.sharedPerSm;
+    };
+    if (fits(2, kFewestStages + 1))
+      perSm = 2;
+    while (stages > kFewestStages && !fits(perSm, stages))
+      --stages;
+    int64_t items = int64_t(facts.tiles) * *split;
+    int64_t blocks =
+        std::min<int64_t>(int64_t(perSm) * target.defaultSms, items);
+    blocks = std::max<int64_t>(blocks / *split, 1) * *split;
+    return kernel::CudaAttr::get(&getContext(), blocks, *split, kWarps, stages);
+  }
+
+  FailureOr<kernel::CudaAttr> matmul(kernel::FuncOp func,
+                                     const LinearFacts &facts) {
+    auto segments = matchLinear(func);
+    int64_t blocks = 0;
+    int tileBytes = 0;
+    for (const LinearSegment &segment : *segments) {
+      WeightDesc desc = graph::LinearOp(segment.linears.front())
+                            .getWeight()
+                            .getType()
+                            .getDesc();
+      int tiles = int(desc.rows + 15) / 16 * int(segment.linears.size());
+      blocks += (tiles + kMatmulRows / 16 - 1) / (kMatmulRows / 16);
+      tileBytes = std::max(tileBytes, matmulTileBytes(cudaPacking(desc)));
+    }
+    const int planes =
+        func.getSchedule()->getForm() == kernel::Form::Split ? 2 : 1;
+    for (int stages = 4; stages >= 2; --stages)
+      if (MatmulShape{facts.columns, planes, tileBytes, stages}.sharedBytes() <=
+          target.sharedPerBlock)
+        return kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, stages);
+    return FailureOr<kernel::CudaAttr>(
+        func.emitOpError() << "does not fit into the shared memory of "
+                           << target.arch << "; use the prefill form half");
+  }
+
+  CudaTarget target;
+};
+
+} // namespace
+
+} // namespace lathe

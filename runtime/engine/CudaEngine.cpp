@@ -1,0 +1,336 @@
+#include "runtime/engine/CudaEngine.h"
+
+#include "runtime/engine/CudaLoader.h"
+#include "runtime/engine/MemoryPlan.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lathe {
+
+using cuda::DeviceAddress;
+
+namespace {
+
+/// Host values on their way to the GPU wait in a ring of slots.
+constexpr size_t kSlotBytes = 16 << 10;
+constexpr int64_t kSlots = 64;
+
+template <class T> T *pointer(DeviceAddress address) {
+  return reinterpret_cast<T *>(address);
+}
+
+} // namespace
+
+/// An entry of a cubin with its launch shape.
+struct CudaEngine::Stage {
+  cuda::Function function;
+  const PlannedStage *planned;
+};
+struct CudaEngine::Kernel {
+  std::vector<Stage> stages;
+};
+
+CudaEngine::CudaEngine(cuda::Context &context, const Plan &plan,
+                       const CudaEngineOptions &options)
+    : Engine(plan, options.context, options.prefillChunk), owner(context),
+      options(options), layout(layOutCuda(plan, options.context)) {}
+
+CudaEngine::~CudaEngine() = default;
+
+StatusOr<std::unique_ptr<CudaEngine>>
+CudaEngine::create(cuda::Context &context, const Plan &plan,
+                   const CudaImages &images, WeightSource *weights,
+                   const CudaEngineOptions &options) {
+  std::unique_ptr<CudaEngine> engine(new CudaEngine(context, plan, options));
+  LATHE_ASSIGN_OR_RETURN(engine->stream, cuda::Stream::create(context));
+  LATHE_RETURN_IF_ERROR(engine->loadModules(images));
+  LATHE_RETURN_IF_ERROR(engine->allocate());
+  LATHE_RETURN_IF_ERROR(engine->loadWeights(weights));
+  LATHE_RETURN_IF_ERROR(engine->setSampling({}, 0));
+  LATHE_RETURN_IF_ERROR(engine->reset());
+  LATHE_RETURN_IF_ERROR(engine->captureStep());
+  return engine;
+}
+
+Status CudaEngine::loadModules(const CudaImages &images) {
+  auto load = [&](const std::string &name) -> StatusOr<cuda::Module> {
+    auto image = images.find(name);
+    if (image == images.end())
+      return internalError("no image for kernel " + name);
+    return cuda::Module::load(owner, image->second, name);
+  };
+  LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
+  LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
+  LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
+  for (const PlannedKernel &planned : plan.kernels) {
+    LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
+    Kernel kernel;
+    for (const PlannedStage &stage : planned.stages) {
+      LATHE_ASSIGN_OR_RETURN(cuda::Function function,
+                             module.function(stage.entry, stage.dynamicShared));
+      kernel.stages.push_back({function, &stage});
+    }
+    kernels.push_back(std::move(kernel));
+    modules.push_back(std::move(module));
+  }
+  return absl::OkStatus();
+}
+
+Status CudaEngine::allocate() {
+  LATHE_ASSIGN_OR_RETURN(cuda::MemoryInfo before, owner.memory());
+  LATHE_RETURN_IF_ERROR(checkFits(layout.table, before.freeBytes));
+  LATHE_ASSIGN_OR_RETURN(
+      buffer, cuda::DeviceBuffer::allocate(owner, size_t(layout.total)));
+  LATHE_ASSIGN_OR_RETURN(cuda::MemoryInfo after, owner.memory());
+  driverUsed = before.freeBytes - after.freeBytes;
+  LATHE_ASSIGN_OR_RETURN(
+      slots, cuda::PinnedBuffer::allocate(owner, kSlots * kSlotBytes));
+  int64_t logits = 0;
+  for (const PlannedEntry &entry : plan.entries)
+    if (entry.function == "head")
+      logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
+  LATHE_ASSIGN_OR_RETURN(readBack,
+                         cuda::PinnedBuffer::allocate(owner, size_t(logits)));
+  LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
+  return stream.fill(buffer.address() + layout.counters, 0,
+                     LATHE_COUNTERS * sizeof(unsigned));
+}
+
+Status CudaEngine::loadWeights(WeightSource *weights) {
+  LATHE_ASSIGN_OR_RETURN(
+      CudaLoader loader,
+      CudaLoader::create(stream, runtime, layout, buffer.address()));
+  return options.synthetic ? loader.fill(plan)
+                           : loader.load(plan, *weights, options.loadThreads,
+                                         options.progress);
+}
+
+size_t CudaEngine::indexOf(const PlannedEntry &entry) const {
+  return size_t(&entry - plan.entries.data());
+}
+
+DeviceAddress CudaEngine::stepAddress(const PlannedEntry &entry) const {
+  return buffer.address() + layout.steps + 256 * indexOf(entry);
+}
+
+DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
+                                  const PlannedEntry &entry,
+                                  DeviceAddress input) const {
+  const size_t index = size_t(operand.value);
+  const CudaMemory::Io &io = layout.io.at(entry.function);
+  switch (operand.space) {
+  case PlannedOperand::Space::Arena:
+    return buffer.address() + layout.arena + operand.value;
+  case PlannedOperand::Space::Weight:
+    return buffer.address() + layout.weights[index];
+  case PlannedOperand::Space::State:
+    return buffer.address() + layout.states[index];
+  case PlannedOperand::Space::Input:
+    return input && index == 0 ? input : buffer.address() + io.inputs[index];
+  case PlannedOperand::Space::Output:
+    return buffer.address() + io.outputs[index];
+  }
+  return 0;
+}
+
+Status CudaEngine::launch(const PlannedEntry &entry,
+                          const PlannedLaunch &launch, int64_t tokens,
+                          DeviceAddress input, int *count) {
+  LatheLaunch ctx{pointer<const LatheStep>(stepAddress(entry)),
+                  pointer<char>(buffer.address() + layout.scratch),
+                  pointer<unsigned>(buffer.address() + layout.counters),
+                  int(contextSize)};
+  DeviceAddress operands[32];
+  void *arguments[33] = {&ctx};
+  if (launch.operands.size() > std::size(operands))
+    return internalError("a kernel has more than 32 operands");
+  for (size_t i = 0; i < launch.operands.size(); ++i) {
+    operands[i] = resolve(launch.operands[i], entry, input);
+    arguments[i + 1] = &operands[i];
+  }
+  for (const Stage &stage : kernels[size_t(launch.kernel)].stages) {
+    const PlannedStage &planned = *stage.planned;
+    cuda::LaunchShape shape;
+    shape.gridX = unsigned(planned.blocks);
+    if (planned.tokensPerBlock > 0)
+      shape.gridY = unsigned((tokens + planned.tokensPerBlock - 1) /
+                             planned.tokensPerBlock);
+    shape.threads = unsigned(planned.threads);
+    shape.dynamicShared = unsigned(planned.dynamicShared);
+    // The first launch follows a copy, which it cannot overlap.
+    shape.programmatic = options.programmatic && *count > 0;
+    LATHE_RETURN_IF_ERROR(stream.launch(stage.function, shape, arguments));
+    ++*count;
+  }
+  return absl::OkStatus();
+}
+
+Status CudaEngine::launchAll(const PlannedEntry &entry, int64_t tokens,
+                             int32_t kernel, DeviceAddress input, int *count) {
+  for (const PlannedLaunch &planned : entry.launches)
+    if (kernel < 0 || planned.kernel == kernel)
+      LATHE_RETURN_IF_ERROR(launch(entry, planned, tokens, input, count));
+  return absl::OkStatus();
+}
+
+/// Copies `bytes` of host memory that may change right after. The caller waits
+/// for the stream at least once per kSlots sends.
+Status CudaEngine::send(DeviceAddress to, const void *from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += kSlotBytes) {
+    const size_t count = std::min(bytes - at, kSlotBytes);
+    if (nextSlot == kSlots) {
+      LATHE_RETURN_IF_ERROR(stream.synchronize());
+      nextSlot = 0;
+    }
+    std::byte *slot = slots.data() + kSlotBytes * size_t(nextSlot++);
+    std::memcpy(slot, static_cast<const std::byte *>(from) + at, count);
+    LATHE_RETURN_IF_ERROR(stream.copyToDevice(to + at, slot, count));
+  }
+  return absl::OkStatus();
+}
+
+Status CudaEngine::sendStep(const PlannedEntry &entry, int64_t tokens,
+                            int64_t position) {
+  LatheStep step{int(position), int(tokens)};
+  return send(stepAddress(entry), &step, sizeof step);
+}
+
+/// Decode entries are played as graphs, captured at first use.
+Status CudaEngine::play(const PlannedEntry &entry, int64_t tokens) {
+  int count = 0;
+  if (entry.prefill)
+    return launchAll(entry, tokens, -1, 0, &count);
+  cuda::GraphExec &graph = graphs[indexOf(entry)];
+  if (!graph) {
+    LATHE_ASSIGN_OR_RETURN(graph, stream.capture([&] {
+      return launchAll(entry, tokens, -1, 0, &count);
+    }));
+  }
+  return stream.launch(graph);
+}
+
+RowsView CudaEngine::outputOf(const PlannedEntry &entry, int64_t tokens) const {
+  const int64_t width = entry.outputs[0].width;
+  return {pointer<const float>(buffer.address() +
+                               layout.io.at(entry.function).outputs[0]),
+          tokens, width, activationStride(width)};
+}
+
+StatusOr<RowsView> CudaEngine::run(std::string_view function,
+                                   std::span<const Input> in, int64_t tokens,
+                                   int64_t position) {
+  const PlannedEntry *entry = plan.find(function, tokens);
+  if (!entry || entry->inputs.size() != in.size())
+    return internalError("the plan has no entry \"" + std::string(function) +
+                         "\" for " + std::to_string(tokens) + " tokens");
+  const CudaMemory::Io &io = layout.io.at(entry->function);
+  for (size_t i = 0; i < in.size(); ++i) {
+    const DeviceAddress to = buffer.address() + io.inputs[i];
+    const int64_t width = entry->inputs[i].width;
+    if (width == 0) {
+      LATHE_RETURN_IF_ERROR(
+          send(to, in[i].tokens.data(), in[i].tokens.size_bytes()));
+      continue;
+    }
+    // Rows of one stride: engine memory has no other.
+    LATHE_RETURN_IF_ERROR(stream.copyOnDevice(
+        to, reinterpret_cast<DeviceAddress>(in[i].rows.data),
+        size_t(tokens * activationStride(width)) * sizeof(float)));
+  }
+  if (function == "trunk")
+    devicePosition = -1;
+  LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, position));
+  LATHE_RETURN_IF_ERROR(play(*entry, tokens));
+  return outputOf(*entry, tokens);
+}
+
+StatusOr<RowsView> CudaEngine::toHost(RowsView rows) {
+  const size_t bytes = size_t(rows.rows * rows.stride) * sizeof(float);
+  LATHE_RETURN_IF_ERROR(stream.copyToHost(
+      readBack.data(), reinterpret_cast<DeviceAddress>(rows.data), bytes));
+  LATHE_RETURN_IF_ERROR(stream.synchronize());
+  nextSlot = 0;
+  rows.data = reinterpret_cast<const float *>(readBack.data());
+  return rows;
+}
+
+Status CudaEngine::setSampling(const SamplerOptions &sampling,
+                               int32_t vocabLimit) {
+  LATHE_ASSIGN_OR_RETURN(hostSampler, Sampler::create(sampling));
+  sampledVocab = int32_t(
+      vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize) : vocabSize);
+  return absl::OkStatus();
+}
+
+StatusOr<int32_t> CudaEngine::choose(RowsView logits) {
+  return hostSampler->sample(logits.row(0), sampledVocab, nextPosition);
+}
+
+StatusOr<int32_t> CudaEngine::sample() {
+  LATHE_ASSIGN_OR_RETURN(RowsView logits, lastLogits());
+  return choose(logits);
+}
+
+/// Trunk, head on the trunk's own output, and the position moved on.
+Status CudaEngine::captureStep() {
+  const PlannedEntry *trunk = plan.find("trunk", 1);
+  const PlannedEntry *head = plan.find("head", 1);
+  if (!trunk || !head || trunk->prefill || head->prefill)
+    return absl::OkStatus();
+  const RowsView hidden = outputOf(*trunk, 1);
+  LATHE_ASSIGN_OR_RETURN(stepGraph, stream.capture([&]() -> Status {
+    int count = 0;
+    LATHE_RETURN_IF_ERROR(launchAll(*trunk, 1, -1, 0, &count));
+    LATHE_RETURN_IF_ERROR(launchAll(
+        *head, 1, -1, reinterpret_cast<DeviceAddress>(hidden.data), &count));
+    DeviceAddress step = stepAddress(*trunk);
+    int tokens = 1;
+    void *arguments[] = {&step, &tokens};
+    LATHE_RETURN_IF_ERROR(stream.launch(advance, {.threads = 32}, arguments));
+    const RowsView logits = outputOf(*head, 1);
+    return stream.copyToHost(readBack.data(),
+                             reinterpret_cast<DeviceAddress>(logits.data),
+                             size_t(logits.width) * sizeof(float));
+  }));
+  return stepGraph.upload(stream);
+}
+
+StatusOr<int32_t> CudaEngine::step(int32_t token) {
+  if (!stepGraph)
+    return Engine::step(token);
+  LATHE_RETURN_IF_ERROR(checkTokens({&token, 1}));
+  const PlannedEntry &trunk = *plan.find("trunk", 1);
+  LATHE_RETURN_IF_ERROR(send(buffer.address() + layout.io.at("trunk").inputs[0],
+                             &token, sizeof token));
+  if (devicePosition != nextPosition)
+    LATHE_RETURN_IF_ERROR(sendStep(trunk, 1, nextPosition));
+  LATHE_RETURN_IF_ERROR(stream.launch(stepGraph));
+  LATHE_RETURN_IF_ERROR(tokenReady.record(stream));
+  LATHE_RETURN_IF_ERROR(tokenReady.synchronize());
+  nextSlot = 0;
+  devicePosition = ++nextPosition;
+  lastHidden = outputOf(trunk, 1);
+  const PlannedEntry &head = *plan.find("head", 1);
+  RowsView logits = outputOf(head, 1);
+  logits.data = reinterpret_cast<const float *>(readBack.data());
+  return choose(logits);
+}
+
+Status CudaEngine::reset() {
+  nextPosition = 0;
+  devicePosition = -1;
+  lastHidden = {};
+  if (layout.stateBytes == 0)
+    return absl::OkStatus();
+  // States stand behind the weights.
+  return stream.fill(buffer.address() + layout.weightBytes, 0,
+                     size_t(layout.stateBytes));
+}
+
+void CudaEngine::skipTo(int64_t position) {
+  nextPosition = position;
+  devicePosition = -1;
+}
+
+} // namespace lathe

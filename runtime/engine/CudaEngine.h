@@ -1,0 +1,136 @@
+//===- CudaEngine.h - executes a plan on one GPU ----------------*- C++ -*-===//
+//
+// All device memory is one buffer, laid out before it is allocated. Decode
+// entries are captured once as CUDA graphs and played; prompts are launched
+// directly. A generated token costs one graph launch and one wait, for the
+// token to arrive in host memory.
+//
+// Kernels start while the one before them still runs (programmatic dependent
+// launch): each begins to stream its weights and then waits.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_RUNTIME_ENGINE_CUDAENGINE_H
+#define LATHE_RUNTIME_ENGINE_CUDAENGINE_H
+
+#include "runtime/base/CudaAbi.h"
+#include "runtime/cuda/Stream.h"
+#include "runtime/engine/CudaMemory.h"
+#include "runtime/engine/Engine.h"
+#include "runtime/memory/WeightSource.h"
+#include "runtime/memory/WeightStore.h"
+
+#include <map>
+#include <string>
+
+namespace lathe {
+
+/// Cubins by kernel name; "runtime" is compiler/device/cuda/runtime.cu.
+using CudaImages = std::map<std::string, std::string>;
+
+struct CudaEngineOptions {
+  int64_t context = 4096;      ///< positions that fit in the KV caches
+  int64_t prefillChunk = 1024; ///< most prompt tokens per run of the trunk
+  int loadThreads = 2;
+  /// Make random parameters on the GPU instead of reading any.
+  bool synthetic = false;
+  /// Let kernels overlap; off to measure what that gains.
+  bool programmatic = true;
+  LoadProgress progress; ///< may be null
+};
+
+class CudaEngine : public Engine {
+public:
+  /// Checks that it fits, allocates, loads. Errors: capacityError with the
+  /// memory table, before anything is allocated; those of the source (null when
+  /// synthetic) and of the driver; modelError when an image lacks an entry.
+  /// `plan` and `context` must outlive the engine.
+  static StatusOr<std::unique_ptr<CudaEngine>>
+  create(cuda::Context &context, const Plan &plan, const CudaImages &images,
+         WeightSource *weights, const CudaEngineOptions &options);
+  ~CudaEngine() override;
+
+  StatusOr<RowsView> run(std::string_view function, std::span<const Input> in,
+                         int64_t tokens, int64_t position) override;
+  Status setSampling(const SamplerOptions &options,
+                     int32_t vocabLimit) override;
+  StatusOr<int32_t> sample() override;
+  StatusOr<int32_t> step(int32_t token) override;
+  Status reset() override;
+  StatusOr<std::vector<float>> state(std::string_view name) const override;
+
+  /// Bytes that the driver reports as taken by the one allocation, to compare
+  /// with the plan's.
+  int64_t driverBytes() const { return driverUsed; }
+  const CudaMemory &memory() const { return layout; }
+  cuda::Context &context() const { return owner; }
+
+  // Measuring. Times are medians in seconds.
+
+  /// One play of the entry's launches for `tokens`, back to back; `kernel`
+  /// limits it to the launches of one kernel of the plan (-1: all).
+  struct Timing {
+    double seconds = 0; ///< of all the launches together
+    int launches = 0;   ///< CUDA entries, stages counted
+  };
+  StatusOr<Timing> time(std::string_view function, int64_t tokens,
+                        int32_t kernel, int repetitions);
+  /// A whole step: trunk, head and choice of the next token.
+  StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
+  /// Bytes per second at which the GPU reads its weights.
+  StatusOr<double> readBandwidth();
+  /// Moves the position without computing: what lies in the states is used.
+  void skipTo(int64_t position);
+
+private:
+  struct Stage;
+  struct Kernel;
+
+  CudaEngine(cuda::Context &context, const Plan &plan,
+             const CudaEngineOptions &options);
+  Status allocate();
+  Status loadModules(const CudaImages &images);
+  Status loadWeights(WeightSource *weights);
+  size_t indexOf(const PlannedEntry &entry) const;
+  cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;
+  cuda::DeviceAddress resolve(const PlannedOperand &operand,
+                              const PlannedEntry &entry,
+                              cuda::DeviceAddress input) const;
+  /// Queues an entry's launches; `input`, when not 0, stands for input 0.
+  Status launchAll(const PlannedEntry &entry, int64_t tokens, int32_t kernel,
+                   cuda::DeviceAddress input, int *count);
+  Status launch(const PlannedEntry &entry, const PlannedLaunch &launch,
+                int64_t tokens, cuda::DeviceAddress input, int *count);
+  Status play(const PlannedEntry &entry, int64_t tokens);
+  Status sendStep(const PlannedEntry &entry, int64_t tokens, int64_t position);
+  Status send(cuda::DeviceAddress to, const void *from, size_t bytes);
+  Status captureStep();
+  StatusOr<int32_t> choose(RowsView logits);
+  RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
+  StatusOr<RowsView> toHost(RowsView rows) override;
+  StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
+                             int repetitions);
+
+  cuda::Context &owner;
+  const CudaEngineOptions options;
+  CudaMemory layout;
+  cuda::Stream stream;
+  cuda::DeviceBuffer buffer;
+  int64_t driverUsed = 0;
+  cuda::PinnedBuffer slots, readBack;
+  int64_t nextSlot = 0;
+  cuda::Event tokenReady;
+  std::vector<cuda::Module> modules;
+  std::vector<Kernel> kernels;
+  cuda::Module runtime;
+  cuda::Function advance, readKernel;
+  std::map<size_t, cuda::GraphExec> graphs; ///< by entry
+  cuda::GraphExec stepGraph;
+  int64_t devicePosition = -1; ///< of the step graph, -1: unknown
+  std::optional<Sampler> hostSampler;
+  int32_t sampledVocab = 0;
+};
+
+} // namespace lathe
+
+#endif // LATHE_RUNTIME_ENGINE_CUDAENGINE_H

@@ -1,0 +1,127 @@
+//===- CudaMeasure.cpp - what CudaEngine tells about itself ---------------===//
+
+#include "runtime/base/Float.h"
+#include "runtime/engine/CudaEngine.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lathe {
+
+using cuda::DeviceAddress;
+
+/// What a state holds as floats, in the order that Engine::state() promises.
+static std::vector<float> decode(const PlannedState &state,
+                                 const std::vector<std::byte> &bytes,
+                                 int64_t position) {
+  std::vector<float> values;
+  if (state.elementBytes == 2) {
+    values.resize(bytes.size() / 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      uint16_t half;
+      std::memcpy(&half, bytes.data() + 2 * i, 2);
+      values[i] = f16ToFloat(half);
+    }
+    return values;
+  }
+  values.resize(bytes.size() / 4);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  if (state.ring == 0)
+    return values;
+  std::vector<float> ordered;
+  const int64_t steps = state.dims[0], channels = state.dims[1];
+  for (int64_t i = position - steps; i < position; ++i) {
+    auto row = values.begin() + (i + state.ring) % state.ring * channels;
+    ordered.insert(ordered.end(), row, row + channels);
+  }
+  return ordered;
+}
+
+StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) const {
+  for (size_t i = 0; i < plan.states.size(); ++i) {
+    const PlannedState &state = plan.states[i];
+    if (state.name != name)
+      continue;
+    std::vector<std::byte> bytes(size_t(state.byteSize(contextSize)));
+    LATHE_ASSIGN_OR_RETURN(cuda::Stream own, cuda::Stream::create(owner));
+    LATHE_RETURN_IF_ERROR(const_cast<cuda::Stream &>(stream).synchronize());
+    LATHE_RETURN_IF_ERROR(own.copyToHost(
+        bytes.data(), buffer.address() + layout.states[i], bytes.size()));
+    LATHE_RETURN_IF_ERROR(own.synchronize());
+    return decode(state, bytes, nextPosition);
+  }
+  return std::vector<float>();
+}
+
+StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
+                                                   int count, int repetitions) {
+  LATHE_ASSIGN_OR_RETURN(cuda::Event start, cuda::Event::create(owner, true));
+  LATHE_ASSIGN_OR_RETURN(cuda::Event end, cuda::Event::create(owner, true));
+  std::vector<double> seconds;
+  for (int i = -2; i < repetitions; ++i) { // the first two warm up
+    LATHE_RETURN_IF_ERROR(start.record(stream));
+    LATHE_RETURN_IF_ERROR(stream.launch(graph));
+    LATHE_RETURN_IF_ERROR(end.record(stream));
+    LATHE_RETURN_IF_ERROR(end.synchronize());
+    LATHE_ASSIGN_OR_RETURN(float ms, end.elapsedMs(start));
+    if (i >= 0)
+      seconds.push_back(double(ms) / 1e3);
+  }
+  std::ranges::sort(seconds);
+  return Timing{seconds[seconds.size() / 2], count};
+}
+
+StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
+                                              int64_t tokens, int32_t kernel,
+                                              int repetitions) {
+  const PlannedEntry *entry = plan.find(function, tokens);
+  if (!entry)
+    return internalError("the plan has no entry \"" + std::string(function) +
+                         "\" for " + std::to_string(tokens) + " tokens");
+  LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, nextPosition));
+  devicePosition = -1;
+  int count = 0;
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
+    return launchAll(*entry, tokens, kernel, 0, &count);
+  }));
+  return timeGraph(graph, count, repetitions);
+}
+
+StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
+                                                  int repetitions) {
+  const PlannedEntry *trunk = plan.find("trunk", tokens);
+  const PlannedEntry *head = plan.find("head", tokens);
+  if (!trunk || !head)
+    return internalError("the plan has no step of " + std::to_string(tokens) +
+                         " tokens");
+  LATHE_RETURN_IF_ERROR(sendStep(*trunk, tokens, nextPosition));
+  LATHE_RETURN_IF_ERROR(sendStep(*head, tokens, nextPosition));
+  devicePosition = -1;
+  int count = 0;
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
+    LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, &count));
+    return launchAll(
+        *head, tokens, -1,
+        reinterpret_cast<DeviceAddress>(outputOf(*trunk, tokens).data), &count);
+  }));
+  return timeGraph(graph, count, repetitions);
+}
+
+StatusOr<double> CudaEngine::readBandwidth() {
+  // As many whole rounds of the kernel's loop as the weights have.
+  const unsigned blocks = unsigned(4 * owner.device().sms), threads = 512;
+  const int64_t round = int64_t(blocks) * threads * 8;
+  long long vectors = layout.weightBytes / 16 / round * round;
+  if (vectors == 0)
+    return internalError("the weights are too small to measure a bandwidth");
+  DeviceAddress from = buffer.address(), sink = from + layout.sampling;
+  void *arguments[] = {&from, &vectors, &sink};
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
+    return stream.launch(readKernel, {.gridX = blocks, .threads = threads},
+                         arguments);
+  }));
+  LATHE_ASSIGN_OR_RETURN(Timing timing, timeGraph(graph, 1, 9));
+  return double(vectors) * 16 / timing.seconds;
+}
+
+} // namespace lathe

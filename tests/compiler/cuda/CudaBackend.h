@@ -1,0 +1,69 @@
+//===- CudaBackend.h - something that runs CUDA kernels ---------*- C++ -*-===//
+//
+// Compiles texts of CUDA kernels and launches them: on a GPU, or on a CPU with
+// the emulator. Buffers are host memory to the caller in both cases.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_TESTS_COMPILER_CUDA_CUDABACKEND_H
+#define LATHE_TESTS_COMPILER_CUDA_CUDABACKEND_H
+
+#include "runtime/base/CudaAbi.h"
+#include "runtime/base/Status.h"
+#include "tests/compiler/driver/GuardedMemory.h"
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lathe::difftest {
+
+/// A text whose entries take a LatheLaunch and the same number of pointers.
+struct CudaText {
+  std::string name;
+  std::string text;
+  std::vector<std::string> entries; ///< unique among all texts of a backend
+  int operands = 0;
+};
+
+struct CudaCall {
+  std::string entry;
+  int gridX = 1, gridY = 1, threads = 32, sharedBytes = 0;
+};
+
+/// What an entry is given. Everything comes back as the kernel left it, with
+/// the guards.
+struct CudaArguments {
+  LatheStep step{};
+  int capacity = 0;
+  GuardedMemory scratch, counters;
+  std::vector<GuardedMemory *> operands;
+};
+
+class CudaBackend {
+public:
+  virtual ~CudaBackend() = default;
+
+  /// The architecture that texts are compiled for, given the one that a test
+  /// would like; a GPU has its own.
+  virtual std::string architecture(std::string_view wanted) const = 0;
+
+  /// Compiles `texts` for architecture(`arch`).
+  virtual Status load(std::span<const CudaText> texts,
+                      std::string_view arch) = 0;
+
+  /// Runs loaded entries, one after another, over the same arguments.
+  virtual Status run(std::span<const CudaCall> calls,
+                     CudaArguments &arguments) = 0;
+};
+
+/// Compiles with clang, keeping objects under `cache`. Each launch takes the
+/// next of the emulator's orders of threads, warps and blocks, so bits that
+/// depend on it differ from launch to launch.
+std::unique_ptr<CudaBackend> emulatedBackend(const std::string &cache);
+
+} // namespace lathe::difftest
+
+#endif // LATHE_TESTS_COMPILER_CUDA_CUDABACKEND_H

@@ -1,0 +1,100 @@
+#include "compiler/cache/ObjectCache.h"
+#include "compiler/jit/ClangCompiler.h"
+#include "compiler/jit/ObjectLoader.h"
+#include "tests/compiler/cuda/EmulatorText.h"
+#include "tests/compiler/driver/ModelShape.h"
+#include "tests/kernels/cuda/emulator/Emulator.h"
+
+#include <map>
+
+namespace lathe::difftest {
+
+namespace {
+
+class EmulatedBackend : public CudaBackend {
+public:
+  explicit EmulatedBackend(const std::string &cacheFolder)
+      : cache(need(ObjectCache::open(cacheFolder))),
+        compiler(need(hostTarget(false))),
+        loader(need(ObjectLoader::create())) {}
+
+  std::string architecture(std::string_view wanted) const override {
+    return std::string(wanted);
+  }
+  Status load(std::span<const CudaText> texts, std::string_view arch) override;
+  Status run(std::span<const CudaCall> calls,
+             CudaArguments &arguments) override;
+
+private:
+  using Entry = void (*)(const LatheLaunch *, void *const *);
+
+  StatusOr<std::string> objectOf(const CudaText &text, std::string_view arch);
+
+  std::unique_ptr<ObjectCache> cache;
+  ClangCompiler compiler;
+  std::unique_ptr<ObjectLoader> loader;
+  std::map<std::string, Entry> entries;
+  unsigned launches = 0;
+};
+
+} // namespace
+
+StatusOr<std::string> EmulatedBackend::objectOf(const CudaText &text,
+                                                std::string_view arch) {
+  const std::string whole = emulatorText(text, arch);
+  const CacheKey key = cacheKey({compiler.fingerprint(), whole});
+  if (auto hit = cache->find(key))
+    return *std::move(hit);
+  LATHE_ASSIGN_OR_RETURN(std::string object,
+                         compiler.compile(text.name, whole));
+  LATHE_RETURN_IF_ERROR(cache->store(key, object));
+  return object;
+}
+
+Status EmulatedBackend::load(std::span<const CudaText> texts,
+                             std::string_view arch) {
+  for (const CudaText &text : texts) {
+    LATHE_ASSIGN_OR_RETURN(std::string object, objectOf(text, arch));
+    LATHE_ASSIGN_OR_RETURN(ObjectLoader::ObjectId id, loader->add(object));
+    LATHE_ASSIGN_OR_RETURN(void *emulator, loader->lookup(id, "latheEmulator"));
+    *static_cast<EmulatorTable **>(emulator) = emulator::table();
+    for (const std::string &entry : text.entries) {
+      LATHE_ASSIGN_OR_RETURN(void *address,
+                             loader->lookup(id, "call_" + entry));
+      entries[entry] = reinterpret_cast<Entry>(address);
+    }
+  }
+  return absl::OkStatus();
+}
+
+Status EmulatedBackend::run(std::span<const CudaCall> calls,
+                            CudaArguments &arguments) {
+  LatheLaunch ctx{&arguments.step,
+                  reinterpret_cast<char *>(arguments.scratch.data()),
+                  reinterpret_cast<unsigned *>(arguments.counters.data()),
+                  arguments.capacity};
+  std::vector<void *> args;
+  for (GuardedMemory *memory : arguments.operands)
+    args.push_back(memory->data());
+  const unsigned launch = launches++;
+  for (const CudaCall &call : calls) {
+    emulator::Grid grid{.gridX = call.gridX,
+                        .gridY = call.gridY,
+                        .threads = call.threads,
+                        .sharedBytes = call.sharedBytes,
+                        .order = emulator::kOrders[launch % 3],
+                        .seed = launch};
+    const Entry entry = entries.at(call.entry);
+    std::string error =
+        emulator::tryGrid(grid, [&] { entry(&ctx, args.data()); });
+    if (!error.empty())
+      return internalError(call.entry + ": " + error);
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<CudaBackend> emulatedBackend(const std::string &cache) {
+  return std::make_unique<EmulatedBackend>(cache);
+}
+
+} // namespace lathe::difftest

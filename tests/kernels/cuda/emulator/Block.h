@@ -1,0 +1,106 @@
+//===- Block.h - the block that the emulator runs ---------------*- C++ -*-===//
+//
+// What Emulator.cpp knows about the block: its threads, who waits for whom, and
+// the copies that are under way.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_TESTS_KERNELS_CUDA_EMULATOR_BLOCK_H
+#define LATHE_TESTS_KERNELS_CUDA_EMULATOR_BLOCK_H
+
+#include "tests/kernels/cuda/emulator/Emulator.h"
+#include "tests/kernels/cuda/emulator/EmulatorTable.h"
+
+#include <random>
+#include <vector>
+
+namespace lathe::emulator {
+
+constexpr int kMaxThreads = 1024;
+constexpr int kMaxWarps = kMaxThreads / 32;
+constexpr int kMaxShared = 227 << 10;
+constexpr int kGuardBytes = 4096; ///< on both sides of shared memory
+constexpr unsigned char kPoison = 0xff;
+constexpr unsigned char kGuard = 0xfd;
+
+/// A set of the block's threads.
+struct ThreadSet {
+  u32 lanes[kMaxWarps] = {};
+  int count = 0;
+
+  void insert(int thread) {
+    lanes[thread / 32] |= 1u << thread % 32;
+    ++count;
+  }
+};
+
+enum class Wait { kNothing, kWarp, kNamed, kBarrier, kReturned };
+
+/// A copyAsync16 of some thread.
+struct AsyncCopy {
+  void *to;
+  const void *from;
+  bool valid;
+  int group;
+};
+
+struct Fiber {
+  void *stack;
+  Wait wait;
+  int barrier; ///< the named one's id, or an index into Block::barriers
+  u32 parity;
+  std::vector<AsyncCopy> copies; ///< oldest first
+  int groups;                    ///< committed so far
+};
+
+struct Warp {
+  u32 all;      ///< the lanes that it has
+  u32 runnable; ///< those that wait for nothing, the running one included
+  u32 arrived;  ///< those that are in the collective `name`
+  const char *name;
+  void *arguments[32];
+};
+
+struct NamedBarrier {
+  int threads;
+  ThreadSet waiting;
+};
+
+/// What a Barrier in shared memory stands for: its eight bytes hold kMagic and
+/// an index, so that a barrier that was overwritten is noticed.
+struct MemoryBarrier {
+  i64 offset;   ///< in shared memory
+  int arrivals; ///< of every phase
+  int pending;  ///< arrivals that this phase lacks
+  i64 bytes;    ///< that this phase lacks
+  u32 phase;
+  ThreadSet waiting;
+};
+constexpr u64 kMagic = 0x6d626172ull << 32;
+
+struct BulkCopy {
+  void *to;
+  const void *from;
+  u32 bytes;
+  int barrier; ///< an index into Block::barriers
+};
+
+struct Block {
+  const std::function<void()> *kernel;
+  Order order;
+  std::minstd_rand random;
+  std::string error;
+  void *hostStack;
+  int threads;
+  int alive;         ///< threads that have not returned
+  u32 runnableWarps; ///< those with a runnable lane
+  Fiber fibers[kMaxThreads];
+  Warp warps[kMaxWarps];
+  NamedBarrier named[16];
+  std::vector<MemoryBarrier> barriers;
+  std::vector<BulkCopy> bulkCopies; ///< not delivered yet
+};
+
+} // namespace lathe::emulator
+
+#endif // LATHE_TESTS_KERNELS_CUDA_EMULATOR_BLOCK_H

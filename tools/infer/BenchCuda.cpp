@@ -1,0 +1,250 @@
+//===- BenchCuda.cpp - infer bench on a GPU -------------------------------===//
+//
+// Device times come from graph replays between events; prompts and generation
+// are timed from outside, as a user waits for them. Percentages are of the read
+// bandwidth measured in the same run.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tools/infer/BenchCuda.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+namespace lathe::cli {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+static double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+static double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i)
+    ids.push_back(int32_t((i * 7919 + 13) % vocab));
+  return ids;
+}
+
+/// Bytes that one launch's operands must move at this depth.
+static double bytesOf(const Plan &plan, const PlannedLaunch &launch,
+                      int64_t depth) {
+  double bytes = 0;
+  for (const PlannedOperand &operand : launch.operands) {
+    const size_t index = size_t(operand.value);
+    if (operand.space == PlannedOperand::Space::Weight &&
+        plan.weights[index].layout != Layout::Rows)
+      bytes += double(residentBytes(plan.weights[index], plan.target));
+    if (operand.space != PlannedOperand::Space::State)
+      continue;
+    const PlannedState &state = plan.states[index];
+    if (state.kind == StateKind::Kv)
+      bytes += double(state.byteSize(depth));
+    else if (state.kind == StateKind::Recurrent)
+      bytes += 2.0 * double(state.byteSize(0));
+  }
+  return bytes;
+}
+
+static double stepBytes(const Plan &plan, int64_t tokens, int64_t depth) {
+  double bytes = 0;
+  for (const char *function : {"trunk", "head"})
+    if (const PlannedEntry *entry = plan.find(function, tokens))
+      for (const PlannedLaunch &launch : entry->launches)
+        bytes += bytesOf(plan, launch, depth);
+  return bytes;
+}
+
+static StatusOr<Json> benchPrompt(CudaEngine &engine, int64_t tokens,
+                                  int repetitions) {
+  const auto ids = tokensFor(tokens, engine.vocab());
+  std::vector<double> seconds;
+  for (int i = -1; i < repetitions; ++i) { // the first one warms up
+    LATHE_RETURN_IF_ERROR(engine.reset());
+    const auto start = Clock::now();
+    LATHE_RETURN_IF_ERROR(engine.feed(ids));
+    LATHE_RETURN_IF_ERROR(engine.sample().status());
+    if (i >= 0)
+      seconds.push_back(secondsSince(start));
+  }
+  const double time = median(seconds);
+  return Json{{"test", "pp" + std::to_string(tokens)},
+              {"tok_s", double(tokens) / time},
+              {"ms_to_first_token", 1e3 * time}};
+}
+
+/// Tokens as infer run makes them, one by one, the host included.
+static StatusOr<Json> benchDecode(CudaEngine &engine, int64_t tokens,
+                                  int64_t depth, int repetitions,
+                                  double bandwidth, const Plan &plan) {
+  std::vector<double> seconds;
+  for (int i = -1; i < repetitions; ++i) {
+    LATHE_RETURN_IF_ERROR(engine.reset());
+    engine.skipTo(depth);
+    int32_t token = 13;
+    const auto start = Clock::now();
+    for (int64_t t = 0; t < tokens; ++t) {
+      LATHE_ASSIGN_OR_RETURN(token, engine.step(token));
+    }
+    if (i >= 0)
+      seconds.push_back(secondsSince(start) / double(tokens));
+  }
+  const double time = median(seconds);
+  const double bytes = stepBytes(plan, 1, depth + tokens / 2);
+  return Json{
+      {"test", "tg" + std::to_string(tokens) + " @ d" + std::to_string(depth)},
+      {"tok_s", 1 / time},
+      {"ms_per_token", 1e3 * time},
+      {"bytes_per_token", bytes},
+      {"percent_of_read_bandwidth", 100 * bytes / time / bandwidth}};
+}
+
+/// A step of T tokens on the device alone.
+static StatusOr<Json> benchStep(CudaEngine &engine, int64_t tokens,
+                                int64_t depth, int repetitions,
+                                double bandwidth, const Plan &plan) {
+  LATHE_RETURN_IF_ERROR(engine.reset());
+  engine.skipTo(depth);
+  LATHE_ASSIGN_OR_RETURN(auto timing, engine.timeStep(tokens, repetitions));
+  const double bytes = stepBytes(plan, tokens, depth);
+  return Json{
+      {"test",
+       "step T=" + std::to_string(tokens) + " @ d" + std::to_string(depth)},
+      {"tokens", tokens},
+      {"depth", depth},
+      {"ms", 1e3 * timing.seconds},
+      {"launches", timing.launches},
+      {"bytes", bytes},
+      {"percent_of_read_bandwidth", 100 * bytes / timing.seconds / bandwidth}};
+}
+
+/// Every kernel of a step by itself, its launches back to back. `function`'s
+/// entry for `tokens`.
+static Status addLedger(CudaEngine &engine, const char *function,
+                        int64_t tokens, int64_t depth, double bandwidth,
+                        const Plan &plan, Json &rows) {
+  const PlannedEntry *entry = plan.find(function, tokens);
+  std::vector<int32_t> kernels;
+  for (const PlannedLaunch &launch : entry->launches)
+    if (std::ranges::find(kernels, launch.kernel) == kernels.end())
+      kernels.push_back(launch.kernel);
+  for (int32_t kernel : kernels) {
+    engine.skipTo(depth);
+    LATHE_ASSIGN_OR_RETURN(auto timing,
+                           engine.time(function, tokens, kernel, 10));
+    double bytes = 0;
+    int calls = 0;
+    for (const PlannedLaunch &launch : entry->launches)
+      if (launch.kernel == kernel) {
+        bytes += bytesOf(plan, launch, depth);
+        ++calls;
+      }
+    const PlannedKernel &planned = plan.kernels[size_t(kernel)];
+    rows.push_back({{"kernel", planned.name},
+                    {"tokens", tokens},
+                    {"calls", calls},
+                    {"launches", timing.launches},
+                    {"us_per_call", 1e6 * timing.seconds / calls},
+                    {"ms_per_step", 1e3 * timing.seconds},
+                    {"mb_per_call", bytes / 1e6 / calls},
+                    {"registers", planned.stages.back().registers},
+                    {"percent_of_read_bandwidth",
+                     100 * bytes / timing.seconds / bandwidth}});
+  }
+  return absl::OkStatus();
+}
+
+static void printTable(const Json &report) {
+  std::printf("%s, %.0f GB/s readable; load %.2f s; plan %lld B, driver %lld "
+              "B\n\n",
+              report["device"].get<std::string>().c_str(),
+              report["read_bandwidth_bytes_s"].get<double>() / 1e9,
+              report["load_ms"].get<double>() / 1e3,
+              report["plan_bytes"].get<long long>(),
+              report["driver_bytes"].get<long long>());
+  std::printf("| test | tok/s | ms | launches | GB | %% of read bandwidth |\n"
+              "|---|---:|---:|---:|---:|---:|\n");
+  for (const Json &row : report["results"]) {
+    const double ms = row.contains("ms") ? row["ms"].get<double>()
+                      : row.contains("ms_per_token")
+                          ? row["ms_per_token"].get<double>()
+                          : row["ms_to_first_token"].get<double>();
+    const double bytes = row.contains("bytes")
+                             ? row["bytes"].get<double>()
+                             : row.value("bytes_per_token", 0.0);
+    std::printf("| %s | %.1f | %.3f | %d | %.3f | %.1f |\n",
+                row["test"].get<std::string>().c_str(),
+                row.contains("tok_s") ? row["tok_s"].get<double>()
+                                      : 1e3 * row["tokens"].get<double>() / ms,
+                ms, row.value("launches", 0), bytes / 1e9,
+                row.value("percent_of_read_bandwidth", 0.0));
+  }
+  if (!report.contains("ledger"))
+    return;
+  std::printf("\n| kernel | calls | us each | ms | MB each | registers | %% |\n"
+              "|---|---:|---:|---:|---:|---:|---:|\n");
+  for (const Json &row : report["ledger"])
+    std::printf("| %s T=%d | %d | %.2f | %.3f | %.3f | %d | %.1f |\n",
+                row["kernel"].get<std::string>().c_str(),
+                row["tokens"].get<int>(), row["calls"].get<int>(),
+                row["us_per_call"].get<double>(),
+                row["ms_per_step"].get<double>(),
+                row["mb_per_call"].get<double>(), row["registers"].get<int>(),
+                row["percent_of_read_bandwidth"].get<double>());
+}
+
+Status benchCuda(const BenchOptions &options, LoadedModel &model) {
+  CudaEngine &engine = *model.cudaEngine;
+  const Plan &plan = model.compiled->plan;
+  LATHE_ASSIGN_OR_RETURN(double bandwidth, engine.readBandwidth());
+  Json report{{"schema_version", 1},
+              {"model_type", model.compiled->modelType},
+              {"device", model.device},
+              {"target", plan.target},
+              {"compile_ms",
+               model.compiled->stats.graphMs + model.compiled->stats.kernelMs},
+              {"load_ms", model.loadMs},
+              {"plan_bytes", engine.memory().total},
+              {"driver_bytes", engine.driverBytes()},
+              {"read_bandwidth_bytes_s", bandwidth},
+              {"results", Json::array()}};
+  auto add = [&](StatusOr<Json> row) -> Status {
+    if (row.ok())
+      report["results"].push_back(*row);
+    return row.status();
+  };
+  for (int64_t tokens : options.promptTokens)
+    if (tokens > 0)
+      LATHE_RETURN_IF_ERROR(
+          add(benchPrompt(engine, tokens, options.repetitions)));
+  for (int64_t depth : options.depths) {
+    for (int64_t tokens : options.decodeTokens)
+      if (tokens > 0)
+        LATHE_RETURN_IF_ERROR(add(benchDecode(
+            engine, tokens, depth, options.repetitions, bandwidth, plan)));
+    for (int64_t tokens : options.stepTokens)
+      LATHE_RETURN_IF_ERROR(
+          add(benchStep(engine, tokens, depth, 20, bandwidth, plan)));
+    if (options.ledger)
+      for (int64_t tokens : options.stepTokens)
+        for (const char *function : {"trunk", "head"})
+          LATHE_RETURN_IF_ERROR(addLedger(engine, function, tokens, depth,
+                                          bandwidth, plan, report["ledger"]));
+  }
+  if (options.json)
+    std::printf("%s\n", report.dump(2).c_str());
+  else
+    printTable(report);
+  return absl::OkStatus();
+}
+
+} // namespace lathe::cli
