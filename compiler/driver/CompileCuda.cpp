@@ -13,7 +13,8 @@ using Clock = std::chrono::steady_clock;
 /// The image that holds the runtime's own entries.
 static constexpr char kRuntimeName[] = "runtime";
 static constexpr char kRuntimeText[] =
-    "#include \"compiler/device/cuda/runtime.cu\"\n";
+    "#include \"compiler/device/cuda/runtime.cu\"\n"
+    "#include \"compiler/device/cuda/sample.cu\"\n";
 
 /// Notes what each entry needs and checks that it can be launched.
 static Status takeResources(const CudaTarget &target,
@@ -51,9 +52,8 @@ compileCuda(const ModelInput &input, const CompileOptions &options,
   LATHE_ASSIGN_OR_RETURN(std::vector<CompiledImage> images,
                          compiler->compile(sources));
   for (size_t i = 0; i < emitted.size(); ++i)
-    LATHE_RETURN_IF_ERROR(takeResources(target, images[i],
-                                        result->plan.kernels[i],
-                                        result->stats));
+    LATHE_RETURN_IF_ERROR(takeResources(
+        target, images[i], result->plan.kernels[i], result->stats));
   for (size_t i = 0; i < sources.size(); ++i)
     result->images[sources[i].name] = std::move(images[i].cubin);
   const CudaCompilerStats stats = compiler->stats();

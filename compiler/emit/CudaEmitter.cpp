@@ -36,7 +36,8 @@ void CudaKernel::openEntry(StringRef suffix, EmittedStage stage) {
     parameters += formatv(", void *a{0}", i);
     names += formatv("{0}a{1}", i ? ", " : "", i);
   }
-  code.line(formatv("LATHE_KERNEL({0}, 1)", stage.threads).str());
+  code.line(
+      formatv("LATHE_KERNEL({0}, {1})", stage.threads, stage.resident).str());
   code.open(stage.entry + "(LatheLaunch ctx" + parameters + ") {");
   code.line("void *const args[] = {" + names + "};");
   result.stages.push_back(std::move(stage));

@@ -112,7 +112,8 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   CodeWriter &code = kernel.code;
   kernel.openEntry("", {.threads = 32 * shape.warps,
                         .blocks = int32_t(kernel.cuda.getBlocks()),
-                        .dynamicShared = shape.sharedBytes()});
+                        .dynamicShared = shape.sharedBytes(),
+                        .resident = int32_t(kernel.cuda.getResident())});
   code.line(formatv("constexpr MatvecShape kShape{{{0}, {1}, {2}, {3}, {4}, "
                     "{5}, {6}, {7}};",
                     shape.columns, shape.tokens, shape.split, shape.warps,

@@ -140,7 +140,8 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
   entry("", "attentionDecodeRanges",
         {.threads = shape.threads(),
          .blocks = blocks,
-         .dynamicShared = shape.sharedBytes()});
+         .dynamicShared = shape.sharedBytes(),
+         .resident = int32_t(kernel.cuda.getResident())});
   kernel.code.line("");
   entry("_combine", "attentionDecodeCombine",
         {.threads = shape.combineThreads(),

@@ -70,14 +70,16 @@ def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
   let mnemonic = "cuda";
   let summary = "How a kernel.func is spread over a GPU";
   let description = [{
-    `blocks`: grid.x of the entry that does the work. Of a linear, besides:
+    `blocks`: grid.x of the entry that does the work; `resident`: blocks that an
+    SM should hold at a time, which bounds their registers. Of a linear, besides:
     `split`: blocks that share the columns of a row tile; `warps` per block
     (both fix the order of sums, so they do not depend on the token count);
     `stages`: depth of the ring of weights. A tuner may change them all.
   }];
   let parameters = (ins "int64_t":$blocks, DefaultValuedParameter<"int64_t", "1">:$split,
                         DefaultValuedParameter<"int64_t", "8">:$warps,
-                        DefaultValuedParameter<"int64_t", "1">:$stages);
+                        DefaultValuedParameter<"int64_t", "1">:$stages,
+                        DefaultValuedParameter<"int64_t", "1">:$resident);
   let assemblyFormat = "`<` struct(params) `>`";
 }
 

@@ -24,6 +24,9 @@ constexpr int kWarps = 8;
 /// seen to help.
 constexpr int kFewestStages = 2, kMostStages = 6;
 
+/// Shared memory that a block of a mixer may have: compiler/device/cuda.
+constexpr int kMixerShared = 96 * 1024;
+
 /// What the linears of a kernel need.
 struct LinearFacts {
   int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0;
@@ -49,8 +52,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   LogicalResult schedule(kernel::FuncOp func) {
     if (!func.getSchedule())
       return func.emitOpError() << "expected a schedule; run specialize-tokens";
-    int64_t blocks = 2 * target.defaultSms;
-    auto cuda = kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, 1);
+    const int64_t resident = mixersPerSm();
+    auto cuda = kernel::CudaAttr::get(
+        &getContext(), resident * target.defaultSms, 1, kWarps, 1, resident);
     if (func.getAnchor() == kernel::Anchor::Linear) {
       auto facts = factsOf(func);
       if (failed(facts))
@@ -63,6 +67,12 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     }
     func.setCudaAttr(cuda);
     return success();
+  }
+
+  /// Mixers plan for the shared memory of SM_120: how many of those blocks an
+  /// SM of this target holds, up to two.
+  int64_t mixersPerSm() const {
+    return 2 * (kMixerShared + 1024) <= target.sharedPerSm ? 2 : 1;
   }
 
   FailureOr<LinearFacts> factsOf(kernel::FuncOp func) {
@@ -129,7 +139,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     int64_t blocks =
         std::min<int64_t>(int64_t(perSm) * target.defaultSms, items);
     blocks = std::max<int64_t>(blocks / *split, 1) * *split;
-    return kernel::CudaAttr::get(&getContext(), blocks, *split, kWarps, stages);
+    return kernel::CudaAttr::get(&getContext(), blocks, *split, kWarps, stages,
+                                 perSm);
   }
 
   FailureOr<kernel::CudaAttr> matmul(kernel::FuncOp func,
@@ -151,7 +162,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     for (int stages = 4; stages >= 2; --stages)
       if (MatmulShape{facts.columns, planes, tileBytes, stages}.sharedBytes() <=
           target.sharedPerBlock)
-        return kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, stages);
+        return kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, stages,
+                                     1);
     return FailureOr<kernel::CudaAttr>(
         func.emitOpError() << "does not fit into the shared memory of "
                            << target.arch << "; use the prefill form half");

@@ -20,19 +20,23 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
   using SpecializeTokensBase::SpecializeTokensBase;
 
   void runOnOperation() override {
-    auto decoded = kernel::symbolizeForm(decodeForm);
-    if (!decoded || (prefillForm != "mixed" &&
-                     !kernel::symbolizeForm(prefillForm.getValue()))) {
+    if (!llvm::is_contained({"mixed", "int8", "int15", "half", "split"},
+                            prefillForm.getValue())) {
       getOperation().emitError()
           << "prefill-form: expected mixed, int8, int15, half or split, found "
-          << prefillForm << "; decode-form: int15 or split, found "
-          << decodeForm;
+          << prefillForm;
       return signalPassFailure();
     }
+    if (!llvm::is_contained({"int15", "split"}, decodeForm.getValue())) {
+      getOperation().emitError()
+          << "decode-form: expected int15 or split, found " << decodeForm;
+      return signalPassFailure();
+    }
+    const kernel::Form decoded = *kernel::symbolizeForm(decodeForm.getValue());
     SmallVector<Variant> variants;
     for (int64_t tokens : decode)
       variants.push_back(
-          {".t" + std::to_string(tokens), schedule(tokens, false, *decoded)});
+          {".t" + std::to_string(tokens), schedule(tokens, false, decoded)});
     if (prefill > 0)
       variants.push_back({".p" + std::to_string(prefill),
                           schedule(prefill, true, kernel::Form::Int15)});

@@ -1,5 +1,6 @@
 #include "runtime/engine/CudaEngine.h"
 
+#include "runtime/base/CudaSampling.h"
 #include "runtime/engine/CudaLoader.h"
 #include "runtime/engine/MemoryPlan.h"
 
@@ -63,6 +64,12 @@ Status CudaEngine::loadModules(const CudaImages &images) {
   LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
   LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
   LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
+  LATHE_ASSIGN_OR_RETURN(
+      sampleHighest, runtime.function("sample_highest", kSampleSharedBytes));
+  LATHE_ASSIGN_OR_RETURN(sampleWeigh,
+                         runtime.function("sample_weigh", kSampleSharedBytes));
+  LATHE_ASSIGN_OR_RETURN(sampleChoose,
+                         runtime.function("sample_choose", kSampleSharedBytes));
   for (const PlannedKernel &planned : plan.kernels) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
@@ -92,6 +99,8 @@ Status CudaEngine::allocate() {
       logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
   LATHE_ASSIGN_OR_RETURN(readBack,
                          cuda::PinnedBuffer::allocate(owner, size_t(logits)));
+  LATHE_ASSIGN_OR_RETURN(choice,
+                         cuda::PinnedBuffer::allocate(owner, 2 * sizeof(int)));
   LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
   return stream.fill(buffer.address() + layout.counters, 0,
                      LATHE_COUNTERS * sizeof(unsigned));
@@ -134,13 +143,21 @@ DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
   return 0;
 }
 
+LatheLaunch CudaEngine::launchContext(const PlannedEntry &entry) const {
+  return {pointer<const LatheStep>(stepAddress(entry)),
+          pointer<char>(buffer.address() + layout.scratch),
+          pointer<unsigned>(buffer.address() + layout.counters),
+          int(contextSize)};
+}
+
+DeviceAddress CudaEngine::trunkInput() const {
+  return buffer.address() + layout.io.at("trunk").inputs[0];
+}
+
 Status CudaEngine::launch(const PlannedEntry &entry,
                           const PlannedLaunch &launch, int64_t tokens,
                           DeviceAddress input, int *count) {
-  LatheLaunch ctx{pointer<const LatheStep>(stepAddress(entry)),
-                  pointer<char>(buffer.address() + layout.scratch),
-                  pointer<unsigned>(buffer.address() + layout.counters),
-                  int(contextSize)};
+  LatheLaunch ctx = launchContext(entry);
   DeviceAddress operands[32];
   void *arguments[33] = {&ctx};
   if (launch.operands.size() > std::size(operands))
@@ -239,7 +256,7 @@ StatusOr<RowsView> CudaEngine::run(std::string_view function,
         size_t(tokens * activationStride(width)) * sizeof(float)));
   }
   if (function == "trunk")
-    devicePosition = -1;
+    devicePosition = deviceToken = -1;
   LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, position));
   LATHE_RETURN_IF_ERROR(play(*entry, tokens));
   return outputOf(*entry, tokens);
@@ -257,22 +274,70 @@ StatusOr<RowsView> CudaEngine::toHost(RowsView rows) {
 
 Status CudaEngine::setSampling(const SamplerOptions &sampling,
                                int32_t vocabLimit) {
-  LATHE_ASSIGN_OR_RETURN(hostSampler, Sampler::create(sampling));
-  sampledVocab = int32_t(
-      vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize) : vocabSize);
-  return absl::OkStatus();
+  LATHE_RETURN_IF_ERROR(Sampler::create(sampling).status());
+  LatheSampling to{};
+  to.temperature = sampling.temperature;
+  to.topK = sampling.topK;
+  to.topP = sampling.topP;
+  to.minP = sampling.minP;
+  to.seed = sampling.seed;
+  to.vocab = int(vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize)
+                                : vocabSize);
+  to.stride = int(activationStride(vocabSize));
+  return send(buffer.address() + layout.sampling, &to, sizeof to);
 }
 
-StatusOr<int32_t> CudaEngine::choose(RowsView logits) {
-  return hostSampler->sample(logits.row(0), sampledVocab, nextPosition);
+Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
+                               int *count) {
+  LatheLaunch ctx = launchContext(entry);
+  DeviceAddress options = buffer.address() + layout.sampling;
+  DeviceAddress token = options + kChoiceAt, status = token + sizeof(int);
+  void *choosing[] = {&ctx, &logits, &options, &token, &status};
+  void *weighing[] = {&ctx, &logits, &options, &status};
+  cuda::LaunchShape shape{.gridX = unsigned(sampleBlocks(int(vocabSize))),
+                          .threads = kSampleThreads,
+                          .dynamicShared = kSampleSharedBytes};
+  for (auto [function, arguments] : {std::pair{&sampleHighest, choosing},
+                                     {&sampleWeigh, weighing},
+                                     {&sampleChoose, choosing}}) {
+    shape.programmatic = this->options.programmatic && *count > 0;
+    LATHE_RETURN_IF_ERROR(stream.launch(*function, shape, arguments));
+    ++*count;
+  }
+  return stream.copyToHost(choice.data(), token, 2 * sizeof(int));
+}
+
+StatusOr<int32_t> CudaEngine::takeChoice() {
+  LATHE_RETURN_IF_ERROR(tokenReady.record(stream));
+  LATHE_RETURN_IF_ERROR(tokenReady.synchronize());
+  nextSlot = 0;
+  int found[2];
+  std::memcpy(found, choice.data(), sizeof found);
+  switch (found[1]) {
+  case LATHE_SAMPLE_CHOSEN:
+    return found[0];
+  case LATHE_SAMPLE_NAN:
+    return internalError("a logit is not a number");
+  case LATHE_SAMPLE_INFINITE:
+    return internalError("a logit is infinite");
+  default:
+    return internalError("no logit is finite");
+  }
 }
 
 StatusOr<int32_t> CudaEngine::sample() {
-  LATHE_ASSIGN_OR_RETURN(RowsView logits, lastLogits());
-  return choose(logits);
+  LATHE_ASSIGN_OR_RETURN(Input input, lastRow());
+  LATHE_ASSIGN_OR_RETURN(RowsView logits,
+                         run("head", {&input, 1}, 1, nextPosition - 1));
+  int count = 0;
+  LATHE_RETURN_IF_ERROR(
+      queueChoice(reinterpret_cast<DeviceAddress>(logits.data),
+                  *plan.find("head", 1), &count));
+  return takeChoice();
 }
 
-/// Trunk, head on the trunk's own output, and the position moved on.
+/// Trunk, head on the trunk's own output, the choice of the next token as the
+/// trunk's next input, and the position moved on.
 Status CudaEngine::captureStep() {
   const PlannedEntry *trunk = plan.find("trunk", 1);
   const PlannedEntry *head = plan.find("head", 1);
@@ -284,14 +349,16 @@ Status CudaEngine::captureStep() {
     LATHE_RETURN_IF_ERROR(launchAll(*trunk, 1, -1, 0, &count));
     LATHE_RETURN_IF_ERROR(launchAll(
         *head, 1, -1, reinterpret_cast<DeviceAddress>(hidden.data), &count));
+    LATHE_RETURN_IF_ERROR(
+        queueChoice(reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data),
+                    *trunk, &count));
+    LATHE_RETURN_IF_ERROR(stream.copyOnDevice(
+        trunkInput(), buffer.address() + layout.sampling + kChoiceAt,
+        sizeof(int)));
     DeviceAddress step = stepAddress(*trunk);
     int tokens = 1;
     void *arguments[] = {&step, &tokens};
-    LATHE_RETURN_IF_ERROR(stream.launch(advance, {.threads = 32}, arguments));
-    const RowsView logits = outputOf(*head, 1);
-    return stream.copyToHost(readBack.data(),
-                             reinterpret_cast<DeviceAddress>(logits.data),
-                             size_t(logits.width) * sizeof(float));
+    return stream.launch(advance, {.threads = 32}, arguments);
   }));
   return stepGraph.upload(stream);
 }
@@ -301,25 +368,20 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
     return Engine::step(token);
   LATHE_RETURN_IF_ERROR(checkTokens({&token, 1}));
   const PlannedEntry &trunk = *plan.find("trunk", 1);
-  LATHE_RETURN_IF_ERROR(send(buffer.address() + layout.io.at("trunk").inputs[0],
-                             &token, sizeof token));
+  if (deviceToken != token)
+    LATHE_RETURN_IF_ERROR(send(trunkInput(), &token, sizeof token));
   if (devicePosition != nextPosition)
     LATHE_RETURN_IF_ERROR(sendStep(trunk, 1, nextPosition));
   LATHE_RETURN_IF_ERROR(stream.launch(stepGraph));
-  LATHE_RETURN_IF_ERROR(tokenReady.record(stream));
-  LATHE_RETURN_IF_ERROR(tokenReady.synchronize());
-  nextSlot = 0;
   devicePosition = ++nextPosition;
   lastHidden = outputOf(trunk, 1);
-  const PlannedEntry &head = *plan.find("head", 1);
-  RowsView logits = outputOf(head, 1);
-  logits.data = reinterpret_cast<const float *>(readBack.data());
-  return choose(logits);
+  LATHE_ASSIGN_OR_RETURN(deviceToken, takeChoice());
+  return deviceToken;
 }
 
 Status CudaEngine::reset() {
   nextPosition = 0;
-  devicePosition = -1;
+  devicePosition = deviceToken = -1;
   lastHidden = {};
   if (layout.stateBytes == 0)
     return absl::OkStatus();

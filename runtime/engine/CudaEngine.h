@@ -93,6 +93,8 @@ private:
   Status loadWeights(WeightSource *weights);
   size_t indexOf(const PlannedEntry &entry) const;
   cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;
+  LatheLaunch launchContext(const PlannedEntry &entry) const;
+  cuda::DeviceAddress trunkInput() const;
   cuda::DeviceAddress resolve(const PlannedOperand &operand,
                               const PlannedEntry &entry,
                               cuda::DeviceAddress input) const;
@@ -105,7 +107,12 @@ private:
   Status sendStep(const PlannedEntry &entry, int64_t tokens, int64_t position);
   Status send(cuda::DeviceAddress to, const void *from, size_t bytes);
   Status captureStep();
-  StatusOr<int32_t> choose(RowsView logits);
+  /// Queues the choice among a row of logits for the token behind the
+  /// position in `entry`'s step, and its way to host memory.
+  Status queueChoice(cuda::DeviceAddress logits, const PlannedEntry &entry,
+                     int *count);
+  /// Waits for the choice.
+  StatusOr<int32_t> takeChoice();
   RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
   StatusOr<RowsView> toHost(RowsView rows) override;
   StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
@@ -117,18 +124,18 @@ private:
   cuda::Stream stream;
   cuda::DeviceBuffer buffer;
   int64_t driverUsed = 0;
-  cuda::PinnedBuffer slots, readBack;
+  cuda::PinnedBuffer slots, readBack, choice;
   int64_t nextSlot = 0;
   cuda::Event tokenReady;
   std::vector<cuda::Module> modules;
   std::vector<Kernel> kernels;
   cuda::Module runtime;
   cuda::Function advance, readKernel;
+  cuda::Function sampleHighest, sampleWeigh, sampleChoose;
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;
   int64_t devicePosition = -1; ///< of the step graph, -1: unknown
-  std::optional<Sampler> hostSampler;
-  int32_t sampledVocab = 0;
+  int32_t deviceToken = -1; ///< in the trunk's input; -1: unknown
 };
 
 } // namespace lathe

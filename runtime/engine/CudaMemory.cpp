@@ -1,14 +1,12 @@
 #include "runtime/engine/CudaMemory.h"
 
 #include "runtime/base/CudaAbi.h"
+#include "runtime/base/CudaSampling.h"
 #include "runtime/memory/WeightStore.h"
 
 #include <algorithm>
 
 namespace lathe {
-
-/// Options, the choice and the sampler's workspace.
-static constexpr int64_t kSamplingBytes = 64 << 10;
 
 namespace {
 
@@ -116,6 +114,9 @@ CudaMemory layOutCuda(const Plan &plan, int64_t context) {
   for (const PlannedKernel &kernel : plan.kernels)
     scratch = std::max(scratch,
                        kernel.sharedBytes + kernel.bytesPerPosition * context);
+  if (const PlannedEntry *head = plan.find("head", 1))
+    scratch = std::max<int64_t>(scratch,
+                                sampleScratch(int(head->outputs[0].width), 1));
   memory.scratch = layer.take(scratch);
   layer.row("kernel scratch");
   memory.counters = layer.take(LATHE_COUNTERS * int64_t(sizeof(unsigned)));

@@ -24,6 +24,11 @@ namespace lathe {
 /// at a time.
 inline constexpr int64_t kUploadBytes = 32 << 20;
 
+/// Room for how to choose, and for the choice: a LatheSampling, and 256 bytes
+/// behind it the token and its status.
+inline constexpr int64_t kSamplingBytes = 512;
+inline constexpr int64_t kChoiceAt = 256;
+
 /// Byte offsets from the start of the buffer, all multiples of 256.
 struct CudaMemory {
   struct Io {

@@ -19,8 +19,8 @@ struct CudaDeltaShape {
   }
 };
 
-/// What a block of any architecture may have without giving up half of its
-/// neighbours on SM_120.
+/// Shared memory that a block may have everywhere; SM_120 has 99 KB, of which
+/// 1 KB is the system's.
 constexpr int kDeltaSharedLimit = 96 * 1024;
 
 //===----------------------------------------------------------------------===//

@@ -1,5 +1,4 @@
-//===- sample.cu - the sampler's entries ------------------------*- CUDA
-//-*-===//
+//===- sample.cu - the sampler's entries -----------------------*- CUDA -*-===//
 //
 // Interface, grids and memory: sample.cuh.
 //

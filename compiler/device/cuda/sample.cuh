@@ -1,5 +1,4 @@
-//===- sample.cuh - choosing tokens on the GPU ------------------*- CUDA
-//-*-===//
+//===- sample.cuh - choosing tokens on the GPU -----------------*- CUDA -*-===//
 //
 // The choices of runtime/engine/Sampler.h, bit for bit: all arithmetic that a
 // choice hangs on is runtime/base/SamplerMath.h's, weights are summed as

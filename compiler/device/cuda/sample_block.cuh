@@ -10,7 +10,7 @@
 #define LATHE_COMPILER_DEVICE_CUDA_SAMPLE_BLOCK_CUH
 
 #include "compiler/device/cuda/prelude.cuh"
-#include "compiler/device/cuda/sample_sizes.h"
+#include "runtime/base/CudaSampling.h"
 
 namespace lathe {
 

@@ -1,5 +1,5 @@
 #include "compiler/cache/ObjectCache.h"
-#include "compiler/jit/ClangCompiler.h"
+#include "compiler/jit/KernelCompiler.h"
 #include "compiler/jit/ObjectLoader.h"
 #include "tests/compiler/cuda/EmulatorText.h"
 #include "tests/compiler/driver/ModelShape.h"
@@ -15,7 +15,8 @@ class EmulatedBackend : public CudaBackend {
 public:
   explicit EmulatedBackend(const std::string &cacheFolder)
       : cache(need(ObjectCache::open(cacheFolder))),
-        compiler(need(hostTarget(false))),
+        compiler(need(
+            KernelCompiler::create(need(hostTarget(false)), cache.get(), 2))),
         loader(need(ObjectLoader::create())) {}
 
   std::string architecture(std::string_view wanted) const override {
@@ -28,10 +29,10 @@ public:
 private:
   using Entry = void (*)(const LatheLaunch *, void *const *);
 
-  StatusOr<std::string> objectOf(const CudaText &text, std::string_view arch);
+  Status link(const CudaText &text, const std::string &object);
 
   std::unique_ptr<ObjectCache> cache;
-  ClangCompiler compiler;
+  std::unique_ptr<KernelCompiler> compiler;
   std::unique_ptr<ObjectLoader> loader;
   std::map<std::string, Entry> entries;
   unsigned launches = 0;
@@ -39,31 +40,26 @@ private:
 
 } // namespace
 
-StatusOr<std::string> EmulatedBackend::objectOf(const CudaText &text,
-                                                std::string_view arch) {
-  const std::string whole = emulatorText(text, arch);
-  const CacheKey key = cacheKey({compiler.fingerprint(), whole});
-  if (auto hit = cache->find(key))
-    return *std::move(hit);
-  LATHE_ASSIGN_OR_RETURN(std::string object,
-                         compiler.compile(text.name, whole));
-  LATHE_RETURN_IF_ERROR(cache->store(key, object));
-  return object;
+Status EmulatedBackend::link(const CudaText &text, const std::string &object) {
+  LATHE_ASSIGN_OR_RETURN(ObjectLoader::ObjectId id, loader->add(object));
+  LATHE_ASSIGN_OR_RETURN(void *emulator, loader->lookup(id, "latheEmulator"));
+  *static_cast<EmulatorTable **>(emulator) = emulator::table();
+  for (const std::string &entry : text.entries) {
+    LATHE_ASSIGN_OR_RETURN(void *address, loader->lookup(id, "call_" + entry));
+    entries[entry] = reinterpret_cast<Entry>(address);
+  }
+  return absl::OkStatus();
 }
 
 Status EmulatedBackend::load(std::span<const CudaText> texts,
                              std::string_view arch) {
-  for (const CudaText &text : texts) {
-    LATHE_ASSIGN_OR_RETURN(std::string object, objectOf(text, arch));
-    LATHE_ASSIGN_OR_RETURN(ObjectLoader::ObjectId id, loader->add(object));
-    LATHE_ASSIGN_OR_RETURN(void *emulator, loader->lookup(id, "latheEmulator"));
-    *static_cast<EmulatorTable **>(emulator) = emulator::table();
-    for (const std::string &entry : text.entries) {
-      LATHE_ASSIGN_OR_RETURN(void *address,
-                             loader->lookup(id, "call_" + entry));
-      entries[entry] = reinterpret_cast<Entry>(address);
-    }
-  }
+  std::vector<KernelSource> sources;
+  for (const CudaText &text : texts)
+    sources.push_back({text.name, emulatorText(text, arch)});
+  LATHE_ASSIGN_OR_RETURN(std::vector<std::string> objects,
+                         compiler->compileObjects(sources));
+  for (size_t i = 0; i < texts.size(); ++i)
+    LATHE_RETURN_IF_ERROR(link(texts[i], objects[i]));
   return absl::OkStatus();
 }
 

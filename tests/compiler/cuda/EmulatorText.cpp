@@ -38,7 +38,7 @@ struct Inliner {
       text = rest;
       if (line.consume_front("#include \""))
         include(line.split('"').first);
-      else
+      else if (!line.ltrim().starts_with("#pragma unroll")) // for nothing here
         result += line.str() + "\n";
     }
   }

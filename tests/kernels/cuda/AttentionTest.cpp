@@ -13,6 +13,7 @@
 #include "tests/kernels/cuda/AttentionSequence.h"
 #include "tests/kernels/cuda/emulator/Emulator.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace {

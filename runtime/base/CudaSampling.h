@@ -1,12 +1,12 @@
-//===- sample_sizes.h - launches and memory of the sampler ------*- C++ -*-===//
+//===- CudaSampling.h - launches and memory of the sampler ------*- C++ -*-===//
 //
 // Header-free: whoever launches sample.cuh sizes the launches with it, the
 // kernels lay their memory out with it.
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LATHE_COMPILER_DEVICE_CUDA_SAMPLE_SIZES_H
-#define LATHE_COMPILER_DEVICE_CUDA_SAMPLE_SIZES_H
+#ifndef LATHE_RUNTIME_BASE_CUDASAMPLING_H
+#define LATHE_RUNTIME_BASE_CUDASAMPLING_H
 
 namespace lathe {
 
@@ -67,4 +67,4 @@ constexpr long long sampleScratch(int width, int rows) {
 
 } // namespace lathe
 
-#endif // LATHE_COMPILER_DEVICE_CUDA_SAMPLE_SIZES_H
+#endif // LATHE_RUNTIME_BASE_CUDASAMPLING_H
