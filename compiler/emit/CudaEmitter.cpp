@@ -93,11 +93,11 @@ static LogicalResult printRows(CudaKernel &kernel) {
       return concat.emitOpError() << "cannot be a kernel of its own";
     if (failed(rows.declare(value)))
       return failure();
-    auto expression = rows.at(value, "k");
+    auto expression = rows.columnsAt(value, "k");
     if (failed(expression))
       return failure();
     code.line(formatv("eachColumn<{0}>((float *)args[{1}] + (i64)t * "
-                      "strideOf({0}), [&](int k) {{ return {2}; });",
+                      "strideOf({0}), [&](int, int k) {{ return {2}; });",
                       graph::widthOf(value), kernel.operands.ofResult(i),
                       *expression)
                   .str());

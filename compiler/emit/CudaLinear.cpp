@@ -47,7 +47,8 @@ static LogicalResult printSegment(CudaKernel &kernel,
   return success();
 }
 
-/// in.fill<...>() for every part of the input. `parameters` are the lambda's.
+/// in.fill<...>() for every part of the input. `parameters` are the lambda's;
+/// it gives four columns at a time where rows are aligned for that.
 static LogicalResult printInput(CudaKernel &kernel, graph::LinearOp first,
                                 RowPrinter &rows, StringRef parameters) {
   CodeWriter &code = kernel.code;
@@ -55,7 +56,7 @@ static LogicalResult printInput(CudaKernel &kernel, graph::LinearOp first,
   for (Value part : inputParts(first)) {
     if (failed(rows.declare(part)))
       return failure();
-    auto expression = rows.at(part, "k");
+    auto expression = rows.columnsAt(part, "k");
     if (failed(expression))
       return failure();
     if (begin % 4 != 0)
@@ -92,14 +93,27 @@ static MatvecShape shapeOf(CudaKernel &kernel,
   return shape;
 }
 
-static int64_t tilesOf(ArrayRef<LinearSegment> segments) {
-  int64_t tiles = 0;
-  for (const LinearSegment &segment : segments)
-    tiles +=
-        (graph::LinearOp(segment.linears[0]).getWeight().getType().getRows() +
-         15) /
-        16;
-  return tiles;
+/// Workspace of a matvec whose row tiles have parts, or are split.
+static int64_t scratchOf(const MatvecShape &shape,
+                         ArrayRef<LinearSegment> segments) {
+  int lightest = INT32_MAX, items = 0;
+  bool whole = shape.split == 1;
+  SmallVector<std::pair<int, int>> tiles; // bytes, count
+  for (const LinearSegment &segment : segments) {
+    WeightDesc desc =
+        graph::LinearOp(segment.linears[0]).getWeight().getType().getDesc();
+    int bytes = matvecTileBytes(cudaPacking(desc), shape.columns,
+                                int(segment.linears.size()));
+    tiles.push_back({bytes, int(desc.rows + 15) / 16});
+    lightest = std::min(lightest, bytes);
+  }
+  for (auto [bytes, count] : tiles) {
+    int parts = matvecParts(bytes, lightest);
+    whole &= parts == 1;
+    items += count * parts;
+  }
+  return whole ? 0
+               : matvecScratch(items, shape.split, shape.pairs, shape.tokens);
 }
 
 LogicalResult printCudaMatvec(CudaKernel &kernel) {
@@ -107,8 +121,7 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   if (failed(segments))
     return failure();
   MatvecShape shape = shapeOf(kernel, *segments);
-  kernel.result.sharedBytes = matvecScratch(
-      int(tilesOf(*segments)), shape.split, shape.pairs, shape.tokens);
+  kernel.result.sharedBytes = scratchOf(shape, *segments);
   CodeWriter &code = kernel.code;
   kernel.openEntry("", {.threads = 32 * shape.warps,
                         .blocks = int32_t(kernel.cuda.getBlocks()),
@@ -119,7 +132,7 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
                     shape.columns, shape.tokens, shape.split, shape.warps,
                     shape.stages, shape.unitBytes, shape.pairs, shape.scales)
                 .str());
-  code.open("auto list = segments(");
+  code.open("auto list = segments<kShape.columns>(");
   for (size_t i = 0; i < segments->size(); ++i)
     if (failed(printSegment(kernel, (*segments)[i],
                             i + 1 < segments->size() ? "," : ");")))
@@ -130,11 +143,14 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   kernel.waitHere();
   code.line("MatvecInput<kShape.columns, kShape.tokens, kShape.split> in("
             "matvec.activations(), matvec.splitIndex());");
+  graph::LinearOp first = segments->front().linears.front();
+  // Scales are needed for this block's columns only, if columns are the row's.
+  const bool single = inputParts(first).size() == 1;
   RowPrinter rows(kernel.operands, code,
                   {RowScope::Kind::CudaTokens, shape.tokens, "matvec.scales()",
-                   "matvec.partialScales()"});
-  if (failed(printInput(kernel, segments->front().linears.front(), rows,
-                        "int t, int k")))
+                   "matvec.partialScales()",
+                   single ? "in.firstColumn(), in.kCount" : ""});
+  if (failed(printInput(kernel, first, rows, "int t, int k")))
     return failure();
   code.line("syncThreads();");
   code.line("matvec.run();");
@@ -172,7 +188,7 @@ LogicalResult printCudaMatmul(CudaKernel &kernel) {
   code.line("MatmulInput<kShape> in(ctx.scratch, t);");
   RowPrinter rows(kernel.operands, code,
                   {RowScope::Kind::CudaRow, 1, "shared + 8", "shared"});
-  if (failed(printInput(kernel, first, rows, "int k")))
+  if (failed(printInput(kernel, first, rows, "int, int k")))
     return failure();
   code.close();
   code.line("");

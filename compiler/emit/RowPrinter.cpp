@@ -34,7 +34,7 @@ LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
                                             const std::string &name) {
   int64_t width = graph::widthOf(norm.getX());
   int64_t group = norm.getWeight().getType().getDimSize(0);
-  auto x = at(norm.getX(), "k");
+  auto x = columnsAt(norm.getX(), "k");
   if (failed(x))
     return failure();
   bool tokens = scope.kind == RowScope::Kind::CudaTokens;
@@ -42,13 +42,40 @@ LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
                     scaleCount * scope.tokens)
                 .str());
   code.line(formatv("rmsScales<{0}, {1}, {2}>({3}, {4}, {5}, [&](int{6}, int "
-                    "k) {{ return {7}; });",
+                    "k) {{ return {7}; }{8});",
                     scope.tokens, width, group,
                     floatLiteral(norm.getEps().convertToDouble()), name,
-                    scope.partials, tokens ? " t" : "", *x)
+                    scope.partials, tokens ? " t" : "", *x,
+                    scope.columns.empty() ? "" : ", " + scope.columns)
                 .str());
   scaleCount += width / group;
   return success();
+}
+
+/// Whether four columns from a multiple of four on lie together and aligned in
+/// all rows that `value` reads.
+static bool isAligned(Value value) {
+  if (graph::isActivation(value.getType()) && graph::widthOf(value) % 4 != 0)
+    return false;
+  Operation *op = value.getDefiningOp();
+  if (!op)
+    return true;
+  if (auto slice = dyn_cast<graph::SliceOp>(op);
+      slice &&
+      (slice.getGroup() % 4 || slice.getOffset() % 4 || slice.getSize() % 4))
+    return false;
+  if (auto norm = dyn_cast<graph::RmsNormOp>(op);
+      norm && norm.getWeight().getType().getDimSize(0) % 4)
+    return false;
+  return llvm::all_of(op->getOperands(), isAligned);
+}
+
+FailureOr<std::string> RowPrinter::columnsAt(Value value,
+                                             const std::string &column) {
+  fours = !isCpu() && isAligned(value);
+  auto text = at(value, column);
+  fours = false;
+  return text;
 }
 
 LogicalResult RowPrinter::declareScales(graph::RmsNormOp norm) {
@@ -137,10 +164,11 @@ FailureOr<std::string> RowPrinter::normAt(graph::RmsNormOp norm,
       groups == 1 ? "0" : formatv("{0} / {1}", column, group).str();
   if (scope.kind == RowScope::Kind::CudaTokens)
     index = groups == 1 ? "t" : formatv("t * {0} + {1}", groups, index).str();
-  return formatv("({0} * {1}[{2}] * ({3}load({4} + {5})))", *x,
+  return formatv("({0} * {1}[{2}] * ({3}{4}({5} + {6})))", *x,
                  declared.lookup(norm.getResult()), index,
                  norm.getPlusOne() ? "1.0f + " : "",
-                 declared.lookup(norm.getWeight()), inGroup)
+                 fours ? "loadFour" : "load", declared.lookup(norm.getWeight()),
+                 inGroup)
       .str();
 }
 
@@ -150,8 +178,9 @@ FailureOr<std::string> RowPrinter::at(Value value, const std::string &column) {
   if (isa<BlockArgument>(value) && isCpu())
     return formatv("load({0} + {1})", declared.lookup(value), column).str();
   if (isa<BlockArgument>(value))
-    return formatv("{0}[(i64)t * strideOf({1}) + {2}]", declared.lookup(value),
-                   graph::widthOf(value), column)
+    return formatv(fours ? "loadFour({0} + (i64)t * strideOf({1}) + {2})"
+                         : "{0}[(i64)t * strideOf({1}) + {2}]",
+                   declared.lookup(value), graph::widthOf(value), column)
         .str();
   Operation *op = value.getDefiningOp();
   if (auto slice = dyn_cast<graph::SliceOp>(op)) {

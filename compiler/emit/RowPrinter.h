@@ -42,6 +42,9 @@ struct RowScope {
   /// CUDA: pointers to room for the scales of norms, `tokens` of each group,
   /// and for a float per warp and token.
   std::string scales{}, partials{};
+  /// CUDA: the first column and the count of those whose scales are needed;
+  /// empty: all.
+  std::string columns{};
 };
 
 class RowPrinter {
@@ -62,6 +65,11 @@ public:
   /// The expression for the columns from `column` on.
   mlir::FailureOr<std::string> at(mlir::Value value, const std::string &column);
 
+  /// CUDA: the expression for four columns from `column` on, where the rows
+  /// that `value` reads are aligned for that, else for one.
+  mlir::FailureOr<std::string> columnsAt(mlir::Value value,
+                                         const std::string &column);
+
   /// Floats per token that the norms declared so far keep in `scope.scales`.
   int64_t scaleFloats() const { return scaleCount; }
 
@@ -76,6 +84,7 @@ private:
   const KernelOperands &operands;
   CodeWriter &code;
   const RowScope scope;
+  bool fours = false; ///< print for four columns
   int64_t scaleCount = 0;
   llvm::DenseMap<mlir::Value, std::string> bound;
   llvm::DenseMap<mlir::Value, std::string> declared;

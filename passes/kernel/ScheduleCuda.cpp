@@ -19,10 +19,8 @@ namespace {
 /// Largest decode step: what does not depend on the token count is chosen for
 /// it, so that it is the same for every count.
 constexpr int kMostTokens = 8;
-constexpr int kWarps = 8;
-/// Units in flight per warp: more than two hide latency, more than six are not
-/// seen to help.
-constexpr int kFewestStages = 2, kMostStages = 6;
+/// Units in flight per warp: with eight tokens one must do.
+constexpr int kFewestStages = 1, kMostStages = 5;
 
 /// Shared memory that a block of a mixer may have: compiler/device/cuda.
 constexpr int kMixerShared = 96 * 1024;
@@ -42,6 +40,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       return signalPassFailure();
     }
     target = *parsed;
+    // One block per SM prepares the activations once for all its warps.
+    warps = target.sharedPerBlock >= 160 * 1024 ? 16 : 8;
     if (sms > 0)
       target.defaultSms = int(sms);
     for (auto func : getOperation().getOps<kernel::FuncOp>())
@@ -54,7 +54,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       return func.emitOpError() << "expected a schedule; run specialize-tokens";
     const int64_t resident = mixersPerSm();
     auto cuda = kernel::CudaAttr::get(
-        &getContext(), resident * target.defaultSms, 1, kWarps, 1, resident);
+        &getContext(), resident * target.defaultSms, 1, warps, 1, resident);
     if (func.getAnchor() == kernel::Anchor::Linear) {
       auto facts = factsOf(func);
       if (failed(facts))
@@ -98,7 +98,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
 
   MatvecShape shapeOf(const LinearFacts &facts, int tokens, int split,
                       int stages) const {
-    return {facts.columns, tokens,          split,       kWarps,
+    return {facts.columns, tokens,          split,       warps,
             stages,        facts.unitBytes, facts.pairs, facts.scales};
   }
 
@@ -125,22 +125,14 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     auto bytes = [&](int stages) {
       return shapeOf(facts, tokens, *split, stages).sharedBytes();
     };
-    // Two blocks per SM hide each other's ends, if their rings are not short.
-    int perSm = 1, stages = kMostStages;
-    auto fits = [&](int blocks, int stages) {
-      return bytes(stages) <= target.sharedPerBlock &&
-             blocks * (bytes(stages) + 1024) <= target.sharedPerSm;
-    };
-    if (fits(2, kFewestStages + 1))
-      perSm = 2;
-    while (stages > kFewestStages && !fits(perSm, stages))
+    int stages = kMostStages;
+    while (stages > kFewestStages && bytes(stages) > target.sharedPerBlock)
       --stages;
     int64_t items = int64_t(facts.tiles) * *split;
-    int64_t blocks =
-        std::min<int64_t>(int64_t(perSm) * target.defaultSms, items);
+    int64_t blocks = std::min<int64_t>(target.defaultSms, items);
     blocks = std::max<int64_t>(blocks / *split, 1) * *split;
-    return kernel::CudaAttr::get(&getContext(), blocks, *split, kWarps, stages,
-                                 perSm);
+    return kernel::CudaAttr::get(&getContext(), blocks, *split, warps, stages,
+                                 1);
   }
 
   FailureOr<kernel::CudaAttr> matmul(kernel::FuncOp func,
@@ -162,7 +154,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     for (int stages = 4; stages >= 2; --stages)
       if (MatmulShape{facts.columns, planes, tileBytes, stages}.sharedBytes() <=
           target.sharedPerBlock)
-        return kernel::CudaAttr::get(&getContext(), blocks, 1, kWarps, stages,
+        return kernel::CudaAttr::get(&getContext(), blocks, 1, warps, stages,
                                      1);
     return FailureOr<kernel::CudaAttr>(
         func.emitOpError() << "does not fit into the shared memory of "
@@ -170,6 +162,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   }
 
   CudaTarget target;
+  int warps = 8; ///< of a matvec's block
 };
 
 } // namespace

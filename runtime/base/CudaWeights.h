@@ -9,7 +9,7 @@
 // padded with zeros.
 //
 //   format             unit columns   unit bytes
-//   Half (F16, BF16)        128       4096
+//   Half (F16, BF16)         64       2048
 //   Wide (F32)               64       4096: two halves, upper and lower part
 //   Int4                    256       2048 + 32 per group of columns, twice
 //                                     that when asymmetric
@@ -37,13 +37,12 @@ struct CudaPacking {
   bool asymmetric; ///< Int4 only
 
   constexpr int unitColumns() const {
-    return format == CudaFormat::Half   ? 128
-           : format == CudaFormat::Wide ? 64
-                                        : 256;
+    return format == CudaFormat::Half || format == CudaFormat::Wide ? 64 : 256;
   }
   constexpr int unitBytes() const {
     switch (format) {
     case CudaFormat::Half:
+      return 2048;
     case CudaFormat::Wide:
       return 4096;
     case CudaFormat::Int4:

@@ -57,7 +57,7 @@ template <class D> struct DeltaStage {
   }
 };
 
-/// The first key of a warp's tile, or none.
+/// The first key of a warp's tile `i`; the last tile may not exist.
 template <class D> LATHE_DEVICE int tileKey(int part, int i) {
   return (i * D::kParts + part) * 16;
 }
@@ -100,7 +100,7 @@ LATHE_DEVICE void readState(const DeltaStage<D> &stage, int part,
     }
 }
 
-/// Adds the other part's x and o to this one's.
+/// Adds the other part's x and o to this one's: 32 numbers of every lane.
 template <class D>
 LATHE_DEVICE void addParts(float *exchange, DeltaRows &x, DeltaRows &o) {
   float *mine = exchange + warp() * 1024 + lane();

@@ -19,8 +19,7 @@ struct CudaDeltaShape {
   }
 };
 
-/// Shared memory that a block may have everywhere; SM_120 has 99 KB, of which
-/// 1 KB is the system's.
+/// Shared memory that a block may have on every GPU; SM_120 has 99 KB.
 constexpr int kDeltaSharedLimit = 96 * 1024;
 
 //===----------------------------------------------------------------------===//

@@ -59,14 +59,13 @@ LATHE_DEVICE void stepTotals(const float *partials, float (&sum)[4]) {
   }
 }
 
-/// One token: s is this thread's part of the state, before and after it.
-template <class Cfg>
-LATHE_DEVICE void stepToken(const DeltaStepBlock &block, int t,
-                            float (&s)[DeltaStepDims<Cfg>::kPasses][4],
-                            float *out) {
-  using D = DeltaStepDims<Cfg>;
-  const float *row = block.rows + t * D::kWidth;
-  float k[D::kPasses], x[8] = {};
+/// Leaves the warp's part of S^T k and S^T q in `partials`, from this thread's
+/// part of S; k becomes that of the thread's keys.
+template <class D>
+LATHE_DEVICE void stepProducts(const float *row,
+                               const float (&s)[D::kPasses][4], float *partials,
+                               float (&k)[D::kPasses]) {
+  float x[8] = {};
 #pragma unroll
   for (int p = 0; p < D::kPasses; ++p) {
     int at = p * D::kRows + threadX() / D::kLanes;
@@ -79,13 +78,25 @@ LATHE_DEVICE void stepToken(const DeltaStepBlock &block, int t,
       x[4 + j] = fma(q, s[p][j], x[4 + j]);
     }
   }
-  // The other buffer may still be read by threads that are one token behind.
-  float *partials = block.partials + t % 2 * D::kWarps * 2 * D::kColumns;
   int first = dealSums<D::kLanes>(x), quad = threadX() % D::kLanes * 4;
 #pragma unroll
   for (int i = 0; i < D::kLanes / 4; ++i)
     partials[(warp() * 2 + (first + i) / 4) * D::kColumns + quad +
              (first + i) % 4] = x[i];
+}
+
+/// One token: s is this thread's part of the state, before and after it.
+template <class Cfg>
+LATHE_DEVICE void stepToken(const DeltaStepBlock &block, int t,
+                            float (&s)[DeltaStepDims<Cfg>::kPasses][4],
+                            float *out) {
+  using D = DeltaStepDims<Cfg>;
+  const float *row = block.rows + t * D::kWidth;
+  const int quad = threadX() % D::kLanes * 4;
+  // The other buffer may still be read by threads that are one token behind.
+  float *partials = block.partials + t % 2 * D::kWarps * 2 * D::kColumns;
+  float k[D::kPasses];
+  stepProducts<D>(row, s, partials, k);
   syncThreads();
 
   float beta = block.gates[t * 4], decay = block.gates[t * 4 + 1];
@@ -148,9 +159,10 @@ deltaStep(const LatheLaunch &ctx, const float *qkv, const float *a,
 
   stepRows(block, inputs);
   syncThreads();
-  const int t = D::kWarps - 1 - warp();
-  if (t < D::kTokens)
-    stepNormalize<Cfg>(block.rows + t * D::kWidth, block.gates + t * 4);
+  // The first warp may have more channels than the last.
+  const int row = D::kWarps - 1 - warp();
+  if (row < D::kTokens)
+    stepNormalize<Cfg>(block.rows + row * D::kWidth, block.gates + row * 4);
   keepStepInputs<Cfg>(args, block, position, inputs);
   syncThreads();
 #pragma unroll 1

@@ -54,9 +54,20 @@ struct MatvecShape {
   constexpr int sharedBytes() const { return scalesAt() + scaleBytes(); }
 };
 
-/// Workspace of a split matvec: the sums of every block.
-constexpr long long matvecScratch(int tiles, int split, int pairs, int tokens) {
-  return split > 1 ? (long long)tiles * split * pairs * tokens * 16 * 4 : 0;
+/// Bytes of a row tile of `weights` weights.
+constexpr int matvecTileBytes(const CudaPacking &packing, int columns,
+                              int weights) {
+  return packing.units(columns) * packing.unitBytes() * weights;
+}
+/// Items that a row tile is divided into, so that none is much heavier than
+/// the lightest tile of the kernel: dense rows beside 4-bit ones.
+constexpr int matvecParts(int tileBytes, int lightest) {
+  int parts = (tileBytes + lightest / 2) / lightest;
+  return parts < 1 ? 1 : parts > 8 ? 8 : parts;
+}
+/// Workspace of the sums that a row tile's parts and splits leave.
+constexpr long long matvecScratch(int items, int split, int pairs, int tokens) {
+  return (long long)items * split * pairs * tokens * 16 * 4;
 }
 
 // A matmul kernel: 128 rows by 128 tokens per block, 64 columns per step.

@@ -25,37 +25,30 @@ public:
       : row((u32 *)scratch +
             (i64)token * kShape.planes * (kShape.paddedColumns() / 2)) {}
 
-  /// Stores f(k) for columns [kBegin, kBegin + kWidth) of the input.
+  /// Stores f(0, k) for columns [kBegin, kBegin + kWidth) of the input.
   template <int kBegin, int kWidth, class F>
   LATHE_DEVICE_MEMBER void fill(F f) const {
     static_assert(kBegin % 4 == 0);
+#pragma unroll 4
     for (int k = threadX() * 4; k < kWidth; k += threadCount() * 4) {
-      float v[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        v[e] = k + e < kWidth ? f(k + e) * kActivationScale : 0.0f;
-      store(kBegin + k, v);
+      store(kBegin + k, fourOf<kWidth>(f, 0, k) * kActivationScale);
     }
   }
   /// Zeros from the last column to the end of the row.
   LATHE_DEVICE_MEMBER void fillRest() const {
-    const float zeros[4] = {};
     for (int k = roundUp(kShape.columns, 4) + threadX() * 4;
          k < kShape.paddedColumns(); k += threadCount() * 4)
-      store(k, zeros);
+      store(k, Float4{0, 0, 0, 0});
   }
 
 private:
-  LATHE_DEVICE_MEMBER void store(int k, const float (&v)[4]) const {
-    u32 upper[2] = {packHalf(v[0], v[1]), packHalf(v[2], v[3])};
+  LATHE_DEVICE_MEMBER void store(int k, Float4 v) const {
+    HalfParts parts(v);
     u32 *to = row + k / 16 * 8 + k % 16 / 4;
-    to[0] = upper[0], to[4] = upper[1];
+    to[0] = parts.upper[0], to[4] = parts.upper[1];
     if constexpr (kShape.planes == 2) {
       to += kShape.paddedColumns() / 2;
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        to[4 * i] = packHalf(v[2 * i] - lowerHalf(upper[i]),
-                             v[2 * i + 1] - upperHalf(upper[i]));
+      to[0] = parts.lower[0], to[4] = parts.lower[1];
     }
   }
 

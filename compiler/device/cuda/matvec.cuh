@@ -3,7 +3,8 @@
 //
 // y = W x for one to eight tokens, bound by the stream of W. A kernel has one
 // or more segments: weights that read the same x, each with its own epilogue.
-// Row tiles of all segments are items; block b takes items b, b + grid, ...
+// Row tiles of all segments, heavy ones in parts of their columns, are items;
+// block b takes items b, b + grid, ...
 //
 // A block's units (weights.cuh), item after item, go to its warps in turn, so
 // all warps stay busy whatever the shape. Each warp streams its units through a
@@ -13,8 +14,9 @@
 // one warp, another for each item, adds them up and runs the epilogue while the
 // others go on.
 //
-// With `split` blocks per row tile each takes a range of columns, leaves its
-// sums in the workspace, and the last of them to arrive adds these up.
+// With `split` blocks per item each takes a range of columns. They, and the
+// parts of a row tile, leave their sums in the workspace, and the last of them
+// to arrive adds these up.
 //
 // The order of every sum follows from columns, warps and split alone: neither
 // the token count nor the grid changes a bit.
@@ -54,35 +56,51 @@ LATHE_DEVICE auto segment(const void *gate, const void *up, Epilogue epilogue) {
       {(const char *)gate, (const char *)up}, epilogue};
 }
 
-/// The segments of a kernel behind each other: an item is a row tile.
-template <class... Segments> struct SegmentList;
-template <> struct SegmentList<> {
-  static constexpr int kTiles = 0;
+/// The segments of a kernel behind each other. kLightest: bytes of the lightest
+/// row tile of the whole kernel.
+template <int kColumns, int kLightest, class... Segments> struct SegmentList;
+template <int kColumns, int kLightest> struct SegmentList<kColumns, kLightest> {
+  static constexpr int kItems = 0;
 };
-template <class First, class... Rest> struct SegmentList<First, Rest...> {
-  static constexpr int kTiles = First::kTiles + SegmentList<Rest...>::kTiles;
+template <int kColumns, int kLightest, class First, class... Rest>
+struct SegmentList<kColumns, kLightest, First, Rest...> {
+  using Tail = SegmentList<kColumns, kLightest, Rest...>;
+  static constexpr int kParts = matvecParts(
+      matvecTileBytes(First::kPacking, kColumns, First::kWeights), kLightest);
+  static constexpr int kOwn = First::kTiles * kParts;
+  static constexpr int kItems = kOwn + Tail::kItems;
   First first;
-  SegmentList<Rest...> rest;
+  Tail rest;
 
-  /// Calls visit(segment, tile in it) for the segment that holds `tile`.
+  /// Calls visit.template operator()<parts>(segment, item in it) for the
+  /// segment that holds `item`.
   template <class Visit>
-  LATHE_DEVICE_MEMBER void visit(int tile, Visit visit) const {
+  LATHE_DEVICE_MEMBER void visit(int item, Visit visit) const {
     if constexpr (sizeof...(Rest) == 0)
-      visit(first, tile);
-    else if (tile < First::kTiles)
-      visit(first, tile);
+      visit.template operator()<kParts>(first, item);
+    else if (item < kOwn)
+      visit.template operator()<kParts>(first, item);
     else
-      rest.visit(tile - First::kTiles, visit);
+      rest.visit(item - kOwn, visit);
   }
 };
-template <class... Segments> LATHE_DEVICE auto segments(Segments... all) {
-  if constexpr (sizeof...(all) == 0)
-    return SegmentList<>{};
-  else
-    return [](auto first, auto... rest) {
-      return SegmentList<decltype(first), decltype(rest)...>{first,
-                                                             segments(rest...)};
-    }(all...);
+template <int kColumns, int kLightest> LATHE_DEVICE auto makeSegments() {
+  return SegmentList<kColumns, kLightest>{};
+}
+template <int kColumns, int kLightest, class First, class... Rest>
+LATHE_DEVICE auto makeSegments(First first, Rest... rest) {
+  return SegmentList<kColumns, kLightest, First, Rest...>{
+      first, makeSegments<kColumns, kLightest>(rest...)};
+}
+constexpr int smallest(int a) { return a; }
+template <class... Rest> constexpr int smallest(int a, int b, Rest... rest) {
+  return smallest(a < b ? a : b, rest...);
+}
+template <int kColumns, class... Segments>
+LATHE_DEVICE auto segments(Segments... all) {
+  constexpr int kLightest = smallest(
+      matvecTileBytes(Segments::kPacking, kColumns, Segments::kWeights)...);
+  return makeSegments<kColumns, kLightest>(all...);
 }
 
 /// One block's part of a matvec. kShape is what the emitter sized the launch
@@ -96,8 +114,8 @@ public:
   LATHE_DEVICE_MEMBER Matvec(const LatheLaunch &ctx, const List &list)
       : ctx(ctx), list(list), shared(sharedMemory()),
         barriers((Barrier *)(shared + kShape.barriersAt())), warpId(warp()),
-        split(blockX() % kShape.split), firstTile(blockX() / kShape.split),
-        tileStep(gridX() / kShape.split) {}
+        split(blockX() % kShape.split), firstItem(blockX() / kShape.split),
+        itemStep(gridX() / kShape.split) {}
 
   char *activations() const { return shared + kShape.activationsAt(); }
   float *scales() const { return (float *)(shared + kShape.scalesAt()); }
@@ -107,19 +125,16 @@ public:
 
   /// Prepares the barriers and starts the rings. Touches weights only.
   LATHE_DEVICE_MEMBER void start() {
-    if (threadX() == 0) {
-      for (int i = 0; i < kWarps * kStages; ++i)
-        barrierInit(barriers + i, 1);
-      for (int i = 0; i < 2; ++i) {
-        barrierInit(fullBarrier(i), kWarps);
-        barrierInit(emptyBarrier(i), 1);
-      }
+    for (int i = threadX(); i < kWarps * kStages + 4; i += kWarps * 32) {
+      barrierInit(barriers + i,
+                  i >= kWarps * kStages && i < kWarps * kStages + 2 ? kWarps
+                                                                    : 1);
       barrierInitFence();
     }
     syncThreads();
-    produceTile = firstTile;
+    produceItem = firstItem;
     produceUnit = warpId;
-    skipEmptyItems(produceTile, produceUnit);
+    skipEmptyItems(produceItem, produceUnit);
     for (int i = 0; i < kStages; ++i)
       produce(i);
   }
@@ -127,36 +142,37 @@ public:
   /// Works through the block's items; the activations are in place.
   LATHE_DEVICE_MEMBER void run() {
     OperandX<kTokens> x(activations());
-    int item = 0, stage = 0, unit = warpId;
+    int turn = 0, stage = 0, unit = warpId;
     u32 phase = 0;
-    for (int tile = firstTile; tile < List::kTiles; tile += tileStep, ++item) {
-      list.visit(tile, [&]<class S>(const S &segment, int inSegment) {
-        const int units = unitsOf(segment);
+    for (int item = firstItem; item < List::kItems; item += itemStep, ++turn) {
+      list.visit(item, [&]<int kParts, class S>(const S &segment, int own) {
+        const Range range = unitsOf<kParts, S>(own % kParts);
         for (int w = 0; w < S::kWeights; ++w) {
           // Sums are told apart by their first unit: see addUp().
           const int slot = unit;
           Sums sums;
           sums.clear();
-          for (; unit < units; unit += kWarps) {
+          for (; unit < range.count; unit += kWarps) {
             barrierWait(barriers + warpId * kStages + stage, phase);
             multiplyUnit<S::kPacking>(sums, ring(stage), x,
-                                      unit * (S::kPacking.unitColumns() / 32));
+                                      (range.begin + unit) *
+                                          (S::kPacking.unitColumns() / 32));
             syncWarp();
             produce(stage);
             if (++stage == kStages)
               stage = 0, phase ^= 1;
           }
-          unit -= units;
-          if (w == 0 && item >= 2)
-            barrierWait(emptyBarrier(item & 1), (item / 2 - 1) & 1);
-          if (slot < units)
-            leave(sums, partial(item & 1, w, slot));
+          unit -= range.count;
+          if (w == 0 && turn >= 2)
+            barrierWait(emptyBarrier(turn & 1), (turn / 2 - 1) & 1);
+          if (slot < range.count)
+            leave(sums, partial(turn & 1, w, slot));
         }
         syncWarp();
         if (lane() == 0)
-          barrierArrive(fullBarrier(item & 1));
-        if (warpId == item % kWarps)
-          finish(segment, inSegment, tile, item);
+          barrierArrive(fullBarrier(turn & 1));
+        if (warpId == turn % kWarps)
+          finish<kParts>(segment, own, item, turn, range.count);
       });
     }
   }
@@ -177,54 +193,65 @@ private:
            ((buffer * kPairs + weight) * kWarps + slot) * kTokens * 16;
   }
 
-  /// Units of one row tile in this block's columns.
-  template <class S> LATHE_DEVICE_MEMBER int unitsOf(const S &) const {
+  /// Units from the first column of this block.
+  struct Range {
+    int begin, count;
+  };
+  /// Those of part `part` of a row tile.
+  template <int kParts, class S>
+  LATHE_DEVICE_MEMBER Range unitsOf(int part) const {
     constexpr int kAll = S::kPacking.units(kShape.columns);
-    constexpr int kEach = kShape.splitColumns() / S::kPacking.unitColumns();
-    if constexpr (kShape.split == 1)
-      return kAll;
-    int left = kAll - split * kEach;
-    return left < kEach ? (left > 0 ? left : 0) : kEach;
+    constexpr int kSplit = kShape.splitColumns() / S::kPacking.unitColumns();
+    constexpr int kMost = kShape.split == 1 ? kAll : kSplit;
+    constexpr int kEach = (kMost + kParts - 1) / kParts;
+    if constexpr (kShape.split == 1 && kParts == 1)
+      return {0, kAll};
+    const int begin = part * kEach;
+    int here = kAll - split * kSplit; // units of the block
+    here = here < kMost ? here : kMost;
+    const int left = here - begin;
+    return {begin, left < kEach ? (left > 0 ? left : 0) : kEach};
   }
 
   /// Moves a cursor whose unit lies behind its item on to where it belongs.
-  LATHE_DEVICE_MEMBER void skipEmptyItems(int &tile, int &unit) const {
-    while (tile < List::kTiles) {
+  LATHE_DEVICE_MEMBER void skipEmptyItems(int &item, int &unit) const {
+    while (item < List::kItems) {
       int units = 0;
-      list.visit(tile, [&]<class S>(const S &segment, int) {
-        units = unitsOf(segment) * S::kWeights;
+      list.visit(item, [&]<int kParts, class S>(const S &, int own) {
+        units = unitsOf<kParts, S>(own % kParts).count * S::kWeights;
       });
       if (unit < units)
         return;
       unit -= units;
-      tile += tileStep;
+      item += itemStep;
     }
   }
 
   /// Starts the copy of the warp's next unit into a free stage.
   LATHE_DEVICE_MEMBER void produce(int stage) {
-    if (produceTile >= List::kTiles)
+    if (produceItem >= List::kItems)
       return;
     if (lane() == 0)
-      list.visit(produceTile, [&]<class S>(const S &segment, int tile) {
-        constexpr CudaPacking packing = S::kPacking;
-        constexpr int kEach = kShape.splitColumns() / packing.unitColumns();
-        const int units = unitsOf(segment);
-        const int second = produceUnit >= units;
-        i64 unit = (i64)tile * packing.units(kShape.columns) + split * kEach +
-                   produceUnit - second * units;
-        // No indexing by a value: that would put the array into memory.
-        const char *from = segment.weights[0];
-        if constexpr (S::kWeights == 2)
-          from = second ? segment.weights[1] : from;
-        Barrier *barrier = barriers + warpId * kStages + stage;
-        barrierExpect(barrier, packing.unitBytes());
-        copyBulk(ring(stage),
-                 from + kCudaWeightHeader + unit * packing.unitBytes(),
-                 packing.unitBytes(), barrier);
-      });
+      list.visit(
+          produceItem, [&]<int kParts, class S>(const S &segment, int own) {
+            constexpr CudaPacking packing = S::kPacking;
+            const Range range = unitsOf<kParts, S>(own % kParts);
+            const int second = produceUnit >= range.count;
+            i64 unit = (i64)(own / kParts) * packing.units(kShape.columns) +
+                       split * (kShape.splitColumns() / packing.unitColumns()) +
+                       range.begin + produceUnit - second * range.count;
+            // No indexing by a value: that would put the array into memory.
+            const char *from = segment.weights[0];
+            if constexpr (S::kWeights == 2)
+              from = second ? segment.weights[1] : from;
+            Barrier *barrier = barriers + warpId * kStages + stage;
+            barrierExpect(barrier, packing.unitBytes());
+            copyBulk(ring(stage),
+                     from + kCudaWeightHeader + unit * packing.unitBytes(),
+                     packing.unitBytes(), barrier);
+          });
     produceUnit += kWarps;
-    skipEmptyItems(produceTile, produceUnit);
+    skipEmptyItems(produceItem, produceUnit);
   }
 
   LATHE_DEVICE_MEMBER void leave(Sums &sums, float *to) const {
@@ -249,59 +276,62 @@ private:
     return sum;
   }
 
-  template <class S>
-  LATHE_DEVICE_MEMBER void finish(const S &segment, int tile, int allTile,
-                                  int item) const {
-    const int buffer = item & 1, units = unitsOf(segment);
-    barrierWait(fullBarrier(buffer), (item / 2) & 1);
-    if constexpr (kShape.split == 1) {
+  template <int kParts, class S>
+  LATHE_DEVICE_MEMBER void finish(const S &segment, int own, int item, int turn,
+                                  int units) const {
+    const int buffer = turn & 1;
+    barrierWait(fullBarrier(buffer), (turn / 2) & 1);
+    if constexpr (kShape.split * kParts == 1) {
       forEach([&](int e) {
         float y[S::kWeights];
         for (int w = 0; w < S::kWeights; ++w)
           y[w] = addUp(buffer, w, units, e);
-        apply(segment, tile, e, y);
+        apply(segment, own, e, y);
       });
     } else {
-      float *mine = workspace(allTile, split);
+      float *mine = workspace(item, split);
       forEach([&](int e) {
         for (int w = 0; w < S::kWeights; ++w)
           mine[w * kTokens * 16 + e] = addUp(buffer, w, units, e);
       });
-      combine(segment, tile, allTile);
+      combine<kParts>(segment, own / kParts, item - own % kParts);
     }
     syncWarp();
     if (lane() == 0)
       barrierArrive(emptyBarrier(buffer));
   }
 
-  LATHE_DEVICE_MEMBER float *workspace(int tile, int part) const {
+  LATHE_DEVICE_MEMBER float *workspace(int item, int split) const {
     return (float *)ctx.scratch +
-           (i64)(tile * kShape.split + part) * kPairs * kTokens * 16;
+           (i64)(item * kShape.split + split) * kPairs * kTokens * 16;
   }
 
-  /// The last block of a row tile adds the parts up in their order.
-  template <class S>
+  /// The last to arrive of a row tile, whose first item is `first`, adds
+  /// everything up in the order of columns.
+  template <int kParts, class S>
   LATHE_DEVICE_MEMBER void combine(const S &segment, int tile,
-                                   int allTile) const {
+                                   int first) const {
     fenceDevice();
     syncWarp();
     u32 before = 0;
     if (lane() == 0)
-      before = atomicAddDevice(ctx.counters + allTile, 1);
-    if (shuffle(before, 0) != kShape.split - 1)
+      before = atomicAddDevice(ctx.counters + first, 1);
+    if (shuffle(before, 0) != kShape.split * kParts - 1)
       return;
     fenceDevice();
     forEach([&](int e) {
       float y[S::kWeights];
       for (int w = 0; w < S::kWeights; ++w) {
         y[w] = 0.0f;
-        for (int s = 0; s < kShape.split; ++s)
-          y[w] += loadFresh(workspace(allTile, s) + w * kTokens * 16 + e);
+#pragma unroll
+        for (int s = 0; s < kShape.split * kParts; ++s)
+          y[w] += loadFresh(workspace(first + s % kParts, s / kParts) +
+                            w * kTokens * 16 + e);
       }
       apply(segment, tile, e, y);
     });
     if (lane() == 0)
-      ctx.counters[allTile] = 0;
+      ctx.counters[first] = 0;
   }
 
   template <class F> LATHE_DEVICE_MEMBER void forEach(F f) const {
@@ -329,8 +359,8 @@ private:
   Barrier *const barriers;
   const int warpId;
   const int split;               ///< which range of columns
-  const int firstTile, tileStep; ///< the items of this block
-  int produceTile = 0, produceUnit = 0;
+  const int firstItem, itemStep; ///< the items of this block
+  int produceItem = 0, produceUnit = 0;
 };
 
 } // namespace lathe

@@ -15,49 +15,92 @@
 
 namespace lathe {
 
-/// Inverse root mean squares per token and group of columns, computed by the
-/// whole block in an order that depends on nothing but the token. `f(t, k)` is
-/// the value to be normalised. Ends with all threads seeing `out` [t][group];
-/// `partial` has room for a float per warp and token.
-template <int kTokens, int kWidth, int kGroup, class F>
-LATHE_DEVICE void rmsScales(float eps, float *out, float *partial, F f) {
-  constexpr int kGroups = kWidth / kGroup;
-  int warps = threadCount() / 32;
-  if constexpr (kGroups > 1) {
-    for (int i = warp(); i < kTokens * kGroups; i += warps) {
-      int t = i / kGroups, first = i % kGroups * kGroup;
-      float sum = 0.0f;
-      for (int k = lane(); k < kGroup; k += 32) {
-        float v = f(t, first + k);
-        sum = fma(v, v, sum);
-      }
-      sum = warpSum(sum);
-      if (lane() == 0)
-        out[i] = rsqrt(sum / (float)kGroup + eps);
-    }
-  } else {
-    const int w = warp(); // all lanes take part in finding it
-    float sums[kTokens];
+/// Inverse root mean squares of whole rows: every thread has columns of every
+/// token, so that all loads are under way at once.
+template <int kTokens, int kWidth, class F>
+LATHE_DEVICE void rmsScalesOfRows(float eps, float *out, float *partial, F f) {
+  const int warps = threadCount() / 32;
+  const int w = warp(); // all lanes take part in finding it
+  float sums[kTokens];
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      float sum = 0.0f;
+  for (int t = 0; t < kTokens; ++t) {
+    float sum = 0.0f;
 #pragma unroll 4
-      for (int k = threadX(); k < kWidth; k += threadCount()) {
-        float v = f(t, k);
-        sum = fma(v, v, sum);
-      }
-      sums[t] = warpSum(sum);
+    for (int k = threadX() * 4; k < kWidth; k += threadCount() * 4)
+      sum = addSquares(sum, fourOf<kWidth>(f, t, k));
+    sums[t] = sum;
+  }
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t)
+    sums[t] = warpSum(sums[t]);
+  if (lane() == 0)
+    for (int t = 0; t < kTokens; ++t)
+      partial[t * warps + w] = sums[t];
+  syncThreads();
+  if (threadX() < kTokens) {
+    float sum = 0.0f;
+    for (int i = 0; i < warps; ++i)
+      sum += partial[threadX() * warps + i];
+    out[threadX()] = rsqrt(sum / (float)kWidth + eps);
+  }
+}
+
+/// The same of the groups [firstGroup, firstGroup + groups) of every row: some
+/// lanes have a group, and a warp loads several times as many before it adds.
+template <int kTokens, int kWidth, int kGroup, class F>
+LATHE_DEVICE void rmsScalesOfGroups(float eps, float *out, F f, int firstGroup,
+                                    int groups) {
+  constexpr int kLanes = kGroup % 128 == 0  ? 32
+                         : kGroup % 64 == 0 ? 16
+                         : kGroup % 32 == 0 ? 8
+                                            : 4;
+  constexpr int kEach = 32 / kLanes, kAhead = 4;
+  static_assert(kGroup % (4 * kLanes) == 0);
+  const int warps = threadCount() / 32, member = lane() % kLanes * 4;
+  for (int base = warp() * kEach + lane() / kLanes;
+       base - lane() / kLanes < kTokens * groups;
+       base += warps * kEach * kAhead) {
+    float sums[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int i = base + a * warps * kEach;
+      sums[a] = 0.0f;
+      if (i < kTokens * groups)
+        for (int k = member; k < kGroup; k += kLanes * 4)
+          sums[a] = addSquares(
+              sums[a], fourOf<kWidth>(f, i / groups,
+                                      (firstGroup + i % groups) * kGroup + k));
     }
-    if (lane() == 0)
-      for (int t = 0; t < kTokens; ++t)
-        partial[t * warps + w] = sums[t];
-    syncThreads();
-    if (threadX() < kTokens) {
-      float sum = 0.0f;
-      for (int i = 0; i < warps; ++i)
-        sum += partial[threadX() * warps + i];
-      out[threadX()] = rsqrt(sum / (float)kWidth + eps);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+      for (int mask = kLanes / 2; mask > 0; mask /= 2)
+        sums[a] += shuffleXor(sums[a], mask);
+      const int i = base + a * warps * kEach;
+      if (member == 0 && i < kTokens * groups)
+        out[i / groups * (kWidth / kGroup) + firstGroup + i % groups] =
+            rsqrt(sums[a] / (float)kGroup + eps);
     }
+  }
+}
+
+/// Inverse root mean squares per token and group of columns, computed by the
+/// whole block in an order that depends on nothing but the token, for columns
+/// [first, first + count) at least. `f(t, k)` is the value to be normalised.
+/// Ends with all threads seeing `out` [t][group]; `partial` has room for a
+/// float per warp and token.
+template <int kTokens, int kWidth, int kGroup, class F>
+LATHE_DEVICE void rmsScales(float eps, float *out, float *partial, F f,
+                            int first = 0, int count = kWidth) {
+  if constexpr (kWidth == kGroup) {
+    rmsScalesOfRows<kTokens, kWidth>(eps, out, partial, f);
+  } else {
+    int end = first + count < kWidth ? first + count : kWidth;
+    int firstGroup = first / kGroup;
+    int groups = (end + kGroup - 1) / kGroup - firstGroup;
+    if (groups > 0)
+      rmsScalesOfGroups<kTokens, kWidth, kGroup>(eps, out, f, firstGroup,
+                                                 groups);
   }
   syncThreads();
 }
@@ -69,22 +112,25 @@ public:
   LATHE_DEVICE_MEMBER MatvecInput(char *x, int split)
       : x(x), begin(split * kShape.splitColumns()) {}
 
+  /// The first column of this block, and how many it has.
+  LATHE_DEVICE_MEMBER int firstColumn() const { return begin; }
+  static constexpr int kCount = kShape.splitColumns();
+
   /// Stores f(t, k) for columns [kBegin, kBegin + kWidth) of the input.
   template <int kBegin, int kWidth, class F>
   LATHE_DEVICE_MEMBER void fill(F f) const {
     static_assert(kBegin % 4 == 0);
-    constexpr int kFours = (kWidth + 3) / 4;
-#pragma unroll 2
-    for (int i = threadX(); i < kTokens * kFours; i += threadCount()) {
-      int t = i / kFours, k = i % kFours * 4;
-      int at = kBegin + k - begin;
-      if (at < 0 || at >= kShape.splitColumns())
-        continue;
-      float v[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        v[e] = k + e < kWidth ? f(t, k + e) * kActivationScale : 0.0f;
-      store(t, at, v);
+    // Only the fours that this block has, so that loads follow each other.
+    const int low = begin > kBegin ? begin - kBegin : 0;
+    const int end = begin + kCount - kBegin;
+    const int fours = ((end < kWidth ? end : kWidth) - low + 3) / 4;
+    if (kSplit > 1 && fours <= 0)
+      return;
+#pragma unroll 4
+    for (int i = threadX(); i < kTokens * fours; i += threadCount()) {
+      int t = kTokens == 1 ? 0 : i / fours;
+      int k = low + (i - t * fours) * 4;
+      store(t, kBegin + k - begin, fourOf<kWidth>(f, t, k) * kActivationScale);
     }
   }
   /// Zeros from the last column to the end of the last unit.
@@ -96,25 +142,18 @@ public:
         int at = kFirst + i % (kRest / 4) * 4 - begin;
         if (at < 0 || at >= kShape.splitColumns())
           continue;
-        const float zeros[4] = {};
-        store(i / (kRest / 4), at, zeros);
+        store(i / (kRest / 4), at, Float4{0, 0, 0, 0});
       }
   }
 
 private:
   /// Four columns from `at` (a multiple of 4) are half of a lane's slots.
-  LATHE_DEVICE_MEMBER void store(int t, int at, const float (&v)[4]) const {
-    u32 upper[2] = {packHalf(v[0], v[1]), packHalf(v[2], v[3])};
-    u32 lower[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      lower[i] = packHalf(v[2 * i] - lowerHalf(upper[i]),
-                          v[2 * i + 1] - upperHalf(upper[i]));
+  LATHE_DEVICE_MEMBER void store(int t, int at, Float4 v) const {
+    HalfParts parts(v);
     int block = at / 32, q = at % 16 / 4, half = at % 32 / 16;
     char *to = x + (block * 2 * kTokens + t) * 64 + q * 16 + half * 8;
-    *(u32 *)to = upper[0], *(u32 *)(to + 4) = upper[1];
-    to += kTokens * 64;
-    *(u32 *)to = lower[0], *(u32 *)(to + 4) = lower[1];
+    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
+    *(Word2 *)(to + kTokens * 64) = {parts.lower[0], parts.lower[1]};
   }
 
   char *x;

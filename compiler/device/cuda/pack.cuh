@@ -104,8 +104,8 @@ LATHE_DEVICE u32 packDenseWord(const LathePack &p, int tile, int unit,
   const int row = tile * 16 + at / 4 + rest % 2 * 8;
   const int part = rest / 2 % kParts, block = rest / 2 / kParts;
   const int pair = word % 4; // slots 2 pair, 2 pair + 1
-  const int column = unit * (128 / kParts) + block * 32 + pair / 2 * 16 +
-                     at % 4 * 4 + pair % 2 * 2;
+  const int column =
+      unit * 64 + block * 32 + pair / 2 * 16 + at % 4 * 4 + pair % 2 * 2;
   float v0 = denseAt(p, row, column), v1 = denseAt(p, row, column + 1);
   u32 upper = packHalf(v0, v1);
   return part == 0 ? upper

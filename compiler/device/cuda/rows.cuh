@@ -42,10 +42,21 @@ LATHE_DEVICE void gatherRow(const Table &table, const int *ids, float *out) {
     out[(i64)t * strideOf(kColumns) + column] = table.at(ids[t], column);
 }
 
-/// y[k] = f(k) for the columns of one row.
+/// y[k] = f(0, k) for the columns of one row. Rows are padded to fours.
 template <int kWidth, class F> LATHE_DEVICE void eachColumn(float *y, F f) {
-  for (int k = threadX(); k < kWidth; k += threadCount())
-    y[k] = f(k);
+#pragma unroll 4
+  for (int k = threadX() * 4; k < kWidth; k += threadCount() * 4) {
+    Float4 v = fourOf<kWidth>(f, 0, k);
+    if (k + 4 <= kWidth) {
+      *(Float4 *)(y + k) = v;
+    } else {
+      y[k] = v.x;
+      if (k + 1 < kWidth)
+        y[k + 1] = v.y;
+      if (k + 2 < kWidth)
+        y[k + 2] = v.z;
+    }
+  }
 }
 
 } // namespace lathe

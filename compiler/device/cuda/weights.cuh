@@ -10,7 +10,7 @@
 // and a lane's slots of the activations are two runs of four. A pair of slots
 // (2p, 2p + 1) is one operand register. Units (CudaWeights.h) hold, per lane:
 //
-//   Half   [4 blocks of 32][row g, g + 8][lane] 8 halves
+//   Half   [2 blocks of 32][row g, g + 8][lane] 8 halves
 //   Wide   [2 blocks][upper, lower part][row g, g + 8][lane] 8 halves
 //   4-bit  [4 pairs of blocks][lane] words {block 0: row g, row g + 8, block
 //          1: row g, row g + 8}, eight codes each; then the scales:
@@ -52,6 +52,20 @@ constexpr float kFp4WeightScale = 1.0f / 128;
 // the first two reach their places together, with one shift and one mask.
 LATHE_DEVICE int signBitOf(int pair) { return 0xdecf >> (4 * pair) & 15; }
 #endif
+
+struct alignas(8) Word2 {
+  u32 x, y;
+};
+
+/// Four values as f16, and what f16 left of them.
+struct HalfParts {
+  u32 upper[2], lower[2];
+  LATHE_DEVICE_MEMBER explicit HalfParts(Float4 v) {
+    upper[0] = packHalf(v.x, v.y), upper[1] = packHalf(v.z, v.w);
+    lower[0] = packHalf(v.x - lowerHalf(upper[0]), v.y - upperHalf(upper[0]));
+    lower[1] = packHalf(v.z - lowerHalf(upper[1]), v.w - upperHalf(upper[1]));
+  }
+};
 
 /// Where the code of slot s of a lane lies in its word.
 LATHE_DEVICE u32 placeFp4(u32 code, int slot) {

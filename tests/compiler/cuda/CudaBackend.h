@@ -24,7 +24,7 @@ namespace lathe::difftest {
 struct CudaText {
   std::string name;
   std::string text;
-  std::vector<std::string> entries; ///< unique among all texts of a backend
+  std::vector<std::string> entries; ///< replace those of the same name
   int operands = 0;
 };
 
@@ -59,10 +59,10 @@ public:
                      CudaArguments &arguments) = 0;
 };
 
-/// Compiles with clang, keeping objects under `cache`. Each launch takes the
-/// next of the emulator's orders of threads, warps and blocks, so bits that
-/// depend on it differ from launch to launch.
-std::unique_ptr<CudaBackend> emulatedBackend(const std::string &cache);
+/// What this test binary was linked with, made once: the emulator
+/// (EmulatedBackend.cpp) or the first GPU (GpuBackend.cpp), which may be
+/// missing. Objects are kept in the folder `cache`.
+StatusOr<CudaBackend *> theBackend(const std::string &cache);
 
 } // namespace lathe::difftest
 

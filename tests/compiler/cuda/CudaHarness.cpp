@@ -1,6 +1,6 @@
 #include "tests/compiler/cuda/CudaHarness.h"
 
-#include "compiler/emit/CudaEmitter.h"
+#include "tests/compiler/cuda/CudaModels.h"
 
 #include <algorithm>
 #include <cmath>
@@ -32,17 +32,15 @@ static int operandCount(kernel::FuncOp func) {
 
 void CudaHarness::compile() {
   std::vector<CudaText> texts;
-  for (kernel::FuncOp func : funcs) {
-    auto result = emitCudaKernel(func);
-    if (failed(result))
-      llvm::report_fatal_error("a kernel cannot be emitted");
+  std::vector<EmittedKernel> kernels = emitForCuda(*module);
+  for (auto [func, kernel] : llvm::zip(funcs, kernels)) {
     CudaText &text = texts.emplace_back();
-    text.name = result->name;
-    text.text = result->text;
+    text.name = kernel.name;
+    text.text = kernel.text;
     text.operands = operandCount(func);
-    for (const EmittedStage &stage : result->stages)
+    for (const EmittedStage &stage : kernel.stages)
       text.entries.push_back(stage.entry);
-    emitted[result->name] = std::move(*result);
+    emitted[kernel.name] = std::move(kernel);
   }
   Status status = backend.load(texts, shape.target);
   if (!status.ok())

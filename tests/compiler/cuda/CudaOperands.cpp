@@ -29,11 +29,11 @@ static void placeKv(Operand &operand, int64_t capacity) {
   operand.assign(halves);
 }
 
-/// Where the ring keeps the last inputs before `position`.
+/// Where the ring keeps the input of `position`, which may be negative.
 static float *ringRow(Operand &operand, graph::ConvType type,
                       int64_t position) {
   return operand.floats() +
-         (position - type.getSteps()) % LATHE_CONV_RING * type.getChannels();
+         (position & (LATHE_CONV_RING - 1)) * type.getChannels();
 }
 
 static void placeConv(Operand &operand, int64_t position) {
@@ -42,8 +42,8 @@ static void placeConv(Operand &operand, int64_t position) {
   operand.reserve(size_t(LATHE_CONV_RING * channels) * sizeof(float), kPoison);
   const float *from = std::get<ConvState>(operand.value).data.data();
   for (int64_t i = 0; i < type.getSteps(); ++i)
-    std::memcpy(ringRow(operand, type, position + i), from + i * channels,
-                size_t(channels) * sizeof(float));
+    std::memcpy(ringRow(operand, type, position - type.getSteps() + i),
+                from + i * channels, size_t(channels) * sizeof(float));
 }
 
 void placeOnCuda(Operand &operand, plan::Layout layout,
@@ -98,7 +98,7 @@ static std::vector<float> stepsIn(Operand &found, int64_t position) {
   auto type = cast<graph::ConvType>(found.type);
   std::vector<float> steps;
   for (int64_t i = 0; i < type.getSteps(); ++i) {
-    const float *row = ringRow(found, type, position + i);
+    const float *row = ringRow(found, type, position - type.getSteps() + i);
     steps.insert(steps.end(), row, row + type.getChannels());
   }
   return steps;

@@ -106,9 +106,9 @@ void CudaWeightPacker::packPiece(const HostWeight &weight, int64_t firstRow,
          {&pieceMemory, &data, &scales, &zeros, &blockScales, &packed});
 }
 
-GuardedMemory CudaWeightPacker::pack(const HostWeight &weight) {
+GuardedMemory CudaWeightPacker::pack(const HostWeight &weight, int fill) {
   GuardedMemory packed;
-  packed.reserve(size_t(cudaPackedBytes(weight.desc)), kPoison);
+  packed.reserve(size_t(cudaPackedBytes(weight.desc)), fill);
   std::memset(packed.data(), 0, kCudaWeightHeader);
   packed.floats()[0] =
       weight.desc.format == WeightFormat::NvFp4 ? weight.globalScale : 1.0f;

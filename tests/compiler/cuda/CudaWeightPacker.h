@@ -18,8 +18,9 @@ class CudaWeightPacker {
 public:
   CudaWeightPacker(CudaBackend &backend, std::string arch);
 
-  /// cudaPackedBytes() with header. The first tile is a piece of its own.
-  GuardedMemory pack(const HostWeight &weight);
+  /// cudaPackedBytes() with header. The first tile is a piece of its own. Bytes
+  /// that nobody writes stay `fill`.
+  GuardedMemory pack(const HostWeight &weight, int fill = kPoison);
 
   /// What weightAt() says of every element of packed rows x cols.
   std::vector<float> unpack(const WeightDesc &desc,

@@ -1,3 +1,5 @@
+//===- EmulatedBackend.cpp - CUDA kernels on this CPU ---------------------===//
+
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/jit/KernelCompiler.h"
 #include "compiler/jit/ObjectLoader.h"
@@ -11,6 +13,8 @@ namespace lathe::difftest {
 
 namespace {
 
+/// Each launch takes the next of the emulator's orders of threads, warps and
+/// blocks, so bits that depend on it differ from launch to launch.
 class EmulatedBackend : public CudaBackend {
 public:
   explicit EmulatedBackend(const std::string &cacheFolder)
@@ -89,8 +93,9 @@ Status EmulatedBackend::run(std::span<const CudaCall> calls,
   return absl::OkStatus();
 }
 
-std::unique_ptr<CudaBackend> emulatedBackend(const std::string &cache) {
-  return std::make_unique<EmulatedBackend>(cache);
+StatusOr<CudaBackend *> theBackend(const std::string &cache) {
+  static EmulatedBackend backend(cache);
+  return &backend;
 }
 
 } // namespace lathe::difftest
