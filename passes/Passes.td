@@ -51,8 +51,8 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     logits are wide, for one).
     `prefill-form` is how a prefill holds activations. For a CPU, with integer
     weights: int15 as exactly as decode, int8 in half the time, mixed int8
-    behind norms and int15 elsewhere. For a GPU: half, or split as exactly as
-    decode. `decode-form`: int15 for a CPU, split for a GPU.
+    behind norms and int15 elsewhere. For a GPU: half, split as exactly as
+    decode, mixed half with 4-bit weights and split with dense ones. `decode-form`: int15 for a CPU, split for a GPU.
 
     Runs after assign-layouts.
   }];

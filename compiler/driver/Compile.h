@@ -33,7 +33,7 @@ using DumpSink = std::function<void(
 struct CompileOptions {
   std::vector<int64_t> decodeTokens = {1};
   int64_t prefillTokens = 256;
-  std::string prefillForm = "mixed"; ///< see passes/Passes.td; CUDA: "half"
+  std::string prefillForm = "mixed"; ///< see passes/Passes.td
   bool strict = false;
   /// Compile the MTP layer too, and so load its weights.
   bool mtp = false;

@@ -65,15 +65,24 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     return copy;
   }
 
-  /// Norms leave activations of one size, which a byte holds well; products of
-  /// gates have long tails, which it does not.
+  /// What `mixed` means. On a CPU: norms leave activations of one size, which a
+  /// byte holds well; products of gates have long tails, which it does not. On
+  /// a GPU: 4-bit weights are less exact than f16 activations; dense ones are
+  /// met exactly.
   kernel::Form prefillFormOf(kernel::FuncOp func) {
+    if (prefillForm != "mixed")
+      return *kernel::symbolizeForm(prefillForm.getValue());
     auto linears = func.getBody().getOps<graph::LinearOp>();
+    if (decodeForm == "split")
+      return llvm::any_of(linears,
+                          [](graph::LinearOp linear) {
+                            return linear.getWeight().getType().getGroup() > 0;
+                          })
+                 ? kernel::Form::Half
+                 : kernel::Form::Split;
     bool normed = !linears.empty() &&
                   (*linears.begin()).getX().getDefiningOp<graph::RmsNormOp>();
-    if (prefillForm == "mixed")
-      return normed ? kernel::Form::Int8 : kernel::Form::Int15;
-    return *kernel::symbolizeForm(prefillForm.getValue());
+    return normed ? kernel::Form::Int8 : kernel::Form::Int15;
   }
 
   /// A prefill takes no more tokens at once than the function asks for.

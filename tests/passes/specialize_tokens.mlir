@@ -2,12 +2,12 @@
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="prefill=64" | FileCheck %s --check-prefix=MIXED
 // RUN: not infer-opt %s --specialize-tokens="prefill-form=f32" 2>&1 | FileCheck %s --check-prefix=BAD
 
-// RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1 prefill=64 prefill-form=half decode-form=split" | FileCheck %s --check-prefix=GPU
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1 prefill=64 prefill-form=mixed decode-form=split" | FileCheck %s --check-prefix=GPU
 
 // BAD: prefill-form: expected mixed, int8, int15, half or split, found f32
 
 // GPU-DAG: kernel.func @f.0.t1({{.*}}form = split>
-// GPU-DAG: kernel.func @f.0.p64({{.*}}form = half>
+// GPU-DAG: kernel.func @f.0.p64({{.*}}form = split>
 
 // CHECK-DAG: kernel.func @f.0.t1({{.*}}schedule = #kernel.schedule<tokens = 1, prefill = false, form = int15>
 // CHECK-DAG: kernel.func @f.0.t4({{.*}}tokens = 4, prefill = false

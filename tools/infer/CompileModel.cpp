@@ -65,9 +65,8 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
   const bool cpu = target == "cpu";
   CompileOptions compile;
   LATHE_ASSIGN_OR_RETURN(compile.prefillTokens, prefillChunkOf(options, cpu));
-  compile.prefillForm = !options.prefillForm.empty() ? options.prefillForm
-                        : cpu                        ? "mixed"
-                                                     : "half";
+  if (!options.prefillForm.empty())
+    compile.prefillForm = options.prefillForm;
   compile.decodeTokens = options.decodeTokens;
   compile.strict = options.strict;
   compile.graphFile = options.graph;

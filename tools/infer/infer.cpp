@@ -53,9 +53,9 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
                    "Prompt tokens at once; default: 256 on the CPU, 1024 on "
                    "a GPU");
   verb->add_option("--prefill-activations", model.prefillForm,
-                   "CPU, with 4-bit weights: int15 as exact as decode, int8 "
-                   "fast, or mixed (default); GPU: half (default), or split "
-                   "as exact as decode");
+                   "With 4-bit weights, CPU: int15 as exact as decode, int8 "
+                   "fast, or mixed (default); GPU: split as exact as decode, "
+                   "half, or mixed (default): half for 4-bit weights only");
   verb->add_option("--graph", model.graph,
                    "Take the graph IR from this .mlir file");
   verb->add_option("--dump", model.dump,

@@ -33,11 +33,17 @@ struct MatvecShape {
     return splitColumns() * operandColumns() * 2;
   }
   constexpr int ringBytes() const { return warps * stages * unitBytes; }
-  /// Two buffers of partial sums of a row tile.
-  constexpr int partialBytes() const {
-    return 2 * pairs * warps * tokens * 16 * 4;
+  /// Row tiles that may be unfinished at a time: whoever finishes one waits
+  /// for memory, and the other warps go on meanwhile.
+  constexpr int buffers() const {
+    return tokens > 4 ? 1 : 16 / tokens > 8 ? 8 : 16 / tokens;
   }
-  constexpr int barrierBytes() const { return (warps * stages + 4) * 8; }
+  /// Partial sums of the unfinished row tiles.
+  constexpr int partialBytes() const {
+    return buffers() * pairs * warps * tokens * 16 * 4;
+  }
+  constexpr int barrierCount() const { return warps * stages + 2 * buffers(); }
+  constexpr int barrierBytes() const { return barrierCount() * 8; }
   constexpr int scaleBytes() const { return (scales + warps) * tokens * 4; }
 
   constexpr int ringAt() const { return 0; }

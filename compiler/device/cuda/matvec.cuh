@@ -108,6 +108,7 @@ LATHE_DEVICE auto segments(Segments... all) {
 template <MatvecShape kShape, class List> class Matvec {
   static constexpr int kTokens = kShape.tokens, kWarps = kShape.warps;
   static constexpr int kStages = kShape.stages, kPairs = kShape.pairs;
+  static constexpr int kBuffers = kShape.buffers();
   using Sums = TileSums<kTokens>;
 
 public:
@@ -125,10 +126,9 @@ public:
 
   /// Prepares the barriers and starts the rings. Touches weights only.
   LATHE_DEVICE_MEMBER void start() {
-    for (int i = threadX(); i < kWarps * kStages + 4; i += kWarps * 32) {
-      barrierInit(barriers + i,
-                  i >= kWarps * kStages && i < kWarps * kStages + 2 ? kWarps
-                                                                    : 1);
+    for (int i = threadX(); i < kShape.barrierCount(); i += kWarps * 32) {
+      const int buffer = i - kWarps * kStages;
+      barrierInit(barriers + i, buffer >= 0 && buffer < kBuffers ? kWarps : 1);
       barrierInitFence();
     }
     syncThreads();
@@ -163,14 +163,15 @@ public:
               stage = 0, phase ^= 1;
           }
           unit -= range.count;
-          if (w == 0 && turn >= 2)
-            barrierWait(emptyBarrier(turn & 1), (turn / 2 - 1) & 1);
+          if (w == 0 && turn >= kBuffers)
+            barrierWait(emptyBarrier(turn % kBuffers),
+                        (turn / kBuffers - 1) & 1);
           if (slot < range.count)
-            leave(sums, partial(turn & 1, w, slot));
+            leave(sums, partial(turn % kBuffers, w, slot));
         }
         syncWarp();
         if (lane() == 0)
-          barrierArrive(fullBarrier(turn & 1));
+          barrierArrive(fullBarrier(turn % kBuffers));
         if (warpId == turn % kWarps)
           finish<kParts>(segment, own, item, turn, range.count);
       });
@@ -182,7 +183,7 @@ private:
     return barriers + kWarps * kStages + i;
   }
   LATHE_DEVICE_MEMBER Barrier *emptyBarrier(int i) const {
-    return barriers + kWarps * kStages + 2 + i;
+    return barriers + kWarps * kStages + kBuffers + i;
   }
   LATHE_DEVICE_MEMBER char *ring(int stage) const {
     return shared + (warpId * kStages + stage) * kShape.unitBytes;
@@ -279,8 +280,8 @@ private:
   template <int kParts, class S>
   LATHE_DEVICE_MEMBER void finish(const S &segment, int own, int item, int turn,
                                   int units) const {
-    const int buffer = turn & 1;
-    barrierWait(fullBarrier(buffer), (turn / 2) & 1);
+    const int buffer = turn % kBuffers;
+    barrierWait(fullBarrier(buffer), (turn / kBuffers) & 1);
     if constexpr (kShape.split * kParts == 1) {
       forEach([&](int e) {
         float y[S::kWeights];

@@ -9,6 +9,9 @@ using namespace mlir;
 
 namespace lathe::difftest {
 
+/// Far enough for attention to split its positions in many ways.
+static constexpr int64_t kFarthest = 700;
+
 static Shape retarget(Shape shape, const CudaBackend &backend) {
   shape.target = backend.architecture(shape.target);
   return shape;
@@ -101,7 +104,7 @@ std::string CudaHarness::launch(kernel::FuncOp func, LaunchOperands &operands,
 }
 
 Comparison CudaHarness::compare(kernel::FuncOp func, int64_t tokens) {
-  RandomValues random(generator, shape.vocab, tokens);
+  RandomValues random(generator, shape.vocab, tokens, kFarthest);
   LaunchOperands operands = operandsFor(func, random);
   Comparison comparison;
   comparison.problem =
@@ -119,7 +122,7 @@ static bool sameBytes(const GuardedMemory &a, const GuardedMemory &b) {
 
 std::string CudaHarness::compareSteps(kernel::FuncOp one, kernel::FuncOp many) {
   const int64_t tokens = many.getSchedule()->getTokens();
-  RandomValues random(generator, shape.vocab, tokens);
+  RandomValues random(generator, shape.vocab, tokens, kFarthest);
   LaunchOperands together = operandsFor(many, random);
   LaunchOperands start = together;
   std::string problem =
@@ -145,7 +148,7 @@ std::string CudaHarness::compareSteps(kernel::FuncOp one, kernel::FuncOp many) {
 
 std::string CudaHarness::compareGrids(kernel::FuncOp func) {
   const int64_t tokens = func.getSchedule()->getTokens();
-  RandomValues random(generator, shape.vocab, tokens);
+  RandomValues random(generator, shape.vocab, tokens, kFarthest);
   const LaunchOperands start = operandsFor(func, random);
   const int split = int(func.getCuda()->getSplit());
   LaunchOperands asked = start;

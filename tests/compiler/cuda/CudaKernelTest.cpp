@@ -16,17 +16,21 @@
 namespace lathe::difftest {
 namespace {
 
-// In the units of Comparison.
-constexpr double kFloatTolerance = 1e-5;
-constexpr double kHalfTolerance = 1e-2;
-constexpr double kHalfKvTolerance = 1e-3;
+// In the units of Comparison; measured were 5.6e-6, 4.6e-3, 4.2e-5 and 9.5e-4.
+// Floats differ by the order of sums, and half rounds activations to 11 bits.
+// Angles of rope take their frequencies as floats, which matters far into a
+// sequence; a cache in f16 may round another way.
+constexpr double kFloatTolerance = 1.5e-5;
+constexpr double kHalfTolerance = 1.2e-2;
+constexpr double kAttentionTolerance = 1e-4;
+constexpr double kHalfKvTolerance = 2e-3;
 
 std::vector<int64_t> tokenCountsOf(kernel::FuncOp func) {
   const int64_t tokens = func.getSchedule()->getTokens();
   if (!func.getSchedule()->getPrefill())
     return {tokens};
   std::vector<int64_t> counts;
-  for (int64_t count : {1, 7, 64, 65})
+  for (int64_t count : {1, 7, 64, 65, 130})
     if (count <= tokens)
       counts.push_back(count);
   return counts;
@@ -54,7 +58,7 @@ double toleranceOf(kernel::FuncOp func) {
     return kHalfTolerance;
   for (mlir::Type type : func.getArgumentTypes())
     if (auto kv = mlir::dyn_cast<graph::KvType>(type))
-      return kv.getHalf() ? kHalfKvTolerance : kFloatTolerance;
+      return kv.getHalf() ? kHalfKvTolerance : kAttentionTolerance;
   return kFloatTolerance;
 }
 

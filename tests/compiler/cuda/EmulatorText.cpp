@@ -76,6 +76,11 @@ std::string emulatorText(const CudaText &source, std::string_view arch) {
   inliner.result += hasE2m1(arch) ? "1\n" : "0\n";
   inliner.result += kBuiltIn;
   inliner.paste(source.text);
+  if (const char *m = getenv("HAR_MUT")) { // MUTATION
+    llvm::StringRef from, to; std::tie(from, to) = llvm::StringRef(m).split("=>"); // MUTATION
+    size_t at = inliner.result.find(from); // MUTATION
+    if (at != std::string::npos) inliner.result.replace(at, from.size(), to); // MUTATION
+  } // MUTATION
   for (const std::string &entry : source.entries) {
     std::string call = "*ctx";
     for (int i = 0; i < source.operands; ++i)

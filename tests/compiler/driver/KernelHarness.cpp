@@ -63,7 +63,7 @@ void KernelHarness::launch(kernel::FuncOp func, const RandomValues &random,
 }
 
 Comparison KernelHarness::compare(kernel::FuncOp func, int64_t tokens) {
-  RandomValues random(generator, shape.vocab, tokens);
+  RandomValues random(generator, shape.vocab, tokens, 60);
   LaunchOperands operands =
       makeOperands(func, random, [&](Operand &operand, plan::Layout layout) {
         placeOnCpu(operand, layout, random.capacity);

@@ -68,15 +68,10 @@ HostWeight randomWeight(const WeightDesc &desc, std::mt19937 &generator) {
   return weight;
 }
 
-/// The start of a sequence, soon after it, or far into it.
-static int64_t randomPosition(std::mt19937 &generator) {
-  const int64_t ranges[] = {1, 60, 60, 700};
-  return int64_t(generator()) % ranges[generator() % 4];
-}
-
 RandomValues::RandomValues(std::mt19937 &generator, int64_t vocab,
-                           int64_t tokens)
-    : tokens(tokens), position(randomPosition(generator)),
+                           int64_t tokens, int64_t farthest)
+    : tokens(tokens),
+      position(generator() % 4 ? int64_t(generator()) % (farthest + 1) : 0),
       capacity(position + tokens + int64_t(generator() % 40)),
       generator(generator), vocab(vocab) {}
 

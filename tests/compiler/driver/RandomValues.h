@@ -24,7 +24,9 @@ HostWeight randomWeight(const WeightDesc &desc, std::mt19937 &generator);
 /// Weights live as long as this.
 class RandomValues {
 public:
-  RandomValues(std::mt19937 &generator, int64_t vocab, int64_t tokens);
+  /// The position is often 0, and at most `farthest`.
+  RandomValues(std::mt19937 &generator, int64_t vocab, int64_t tokens,
+               int64_t farthest);
 
   reference::Value make(mlir::Type type);
 
