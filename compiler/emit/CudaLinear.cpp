@@ -123,7 +123,7 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   MatvecShape shape = shapeOf(kernel, *segments);
   kernel.result.sharedBytes = scratchOf(shape, *segments);
   CodeWriter &code = kernel.code;
-  kernel.openEntry("", {.threads = 32 * shape.warps,
+  kernel.openEntry("", {.threads = shape.threads(),
                         .blocks = int32_t(kernel.cuda.getBlocks()),
                         .dynamicShared = shape.sharedBytes(),
                         .resident = int32_t(kernel.cuda.getResident())});

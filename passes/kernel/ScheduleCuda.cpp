@@ -21,8 +21,6 @@ namespace {
 constexpr int kMostTokens = 8;
 /// Units in flight per warp: with eight tokens one must do.
 constexpr int kFewestStages = 1, kMostStages = 5;
-/// Enough of them to give up the rest for the overlap of launches.
-constexpr int kOverlapStages = 2;
 
 /// Shared memory that a block of a mixer may have: compiler/device/cuda.
 constexpr int kMixerShared = 96 * 1024;
@@ -127,13 +125,10 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     auto bytes = [&](int stages) {
       return shapeOf(facts, tokens, *split, stages).sharedBytes();
     };
-    // Where two blocks fit an SM, the next launch starts its rings while this
-    // one ends.
-    int stages = kMostStages, room = target.sharedPerBlock;
-    const int half = target.sharedPerSm / 2 - 1024;
-    if (bytes(kOverlapStages) <= half)
-      room = half;
-    while (stages > kFewestStages && bytes(stages) > room)
+    // A block fills its SM: of two small ones the scheduler may put both on one
+    // SM while kernels overlap, and leave another idle.
+    int stages = kMostStages;
+    while (stages > kFewestStages && bytes(stages) > target.sharedPerBlock)
       --stages;
     int64_t items = int64_t(facts.tiles) * *split;
     int64_t blocks = std::min<int64_t>(target.defaultSms, items);

@@ -191,8 +191,8 @@ Status CudaEngine::launchAll(const PlannedEntry &entry, int64_t tokens,
   return absl::OkStatus();
 }
 
-/// Copies `bytes` of host memory that may change right after. The caller waits
-/// for the stream at least once per kSlots sends.
+/// Copies `bytes` of host memory that may change right after. A slot is written
+/// again only after a wait for the stream, its own when no other came first.
 Status CudaEngine::send(DeviceAddress to, const void *from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kSlotBytes) {
     const size_t count = std::min(bytes - at, kSlotBytes);
@@ -374,6 +374,7 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
     LATHE_RETURN_IF_ERROR(sendStep(trunk, 1, nextPosition));
   LATHE_RETURN_IF_ERROR(stream.launch(stepGraph));
   devicePosition = ++nextPosition;
+  deviceToken = -1; // the graph overwrote it, whether or not a token comes
   lastHidden = outputOf(trunk, 1);
   LATHE_ASSIGN_OR_RETURN(deviceToken, takeChoice());
   return deviceToken;

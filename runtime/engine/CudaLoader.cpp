@@ -84,10 +84,11 @@ Status CudaLoader::sendPiece(const PlannedWeight &weight,
   auto add = [&](const auto &array) {
     const size_t elements = array.size() / size_t(desc.rows) * size_t(rows);
     const size_t bytes = elements * sizeof(array[0]);
-    std::memcpy(through + used,
-                array.data() +
-                    array.size() / size_t(desc.rows) * size_t(firstRow),
-                bytes);
+    if (bytes > 0)
+      std::memcpy(through + used,
+                  array.data() +
+                      array.size() / size_t(desc.rows) * size_t(firstRow),
+                  bytes);
     const DeviceAddress at = staged + used;
     used += int64_t(bytes + 255) / 256 * 256;
     return at;
@@ -137,6 +138,7 @@ Status CudaLoader::load(const Plan &plan, WeightSource &source, int threads,
   LATHE_ASSIGN_OR_RETURN(
       pinned, cuda::PinnedBuffer::allocate(stream.context(), 2 * kUploadBytes));
   OrderedReader reader(plan, source, threads);
+  int64_t done = 0;
   for (size_t i = 0; i < plan.weights.size(); ++i) {
     LATHE_ASSIGN_OR_RETURN(HostParameter parameter, reader.next());
     const PlannedWeight &weight = plan.weights[i];
@@ -146,9 +148,9 @@ Status CudaLoader::load(const Plan &plan, WeightSource &source, int threads,
                                  parameter.floats.size() * sizeof(float), to));
     else
       LATHE_RETURN_IF_ERROR(loadWeight(weight, parameter.weight, to));
+    done += residentBytes(weight, plan.target);
     if (progress)
-      progress(memory.weights[i] + residentBytes(weight, plan.target),
-               memory.weightBytes);
+      progress(done, memory.weightBytes);
   }
   return stream.synchronize();
 }

@@ -25,7 +25,7 @@ StatusOr<HostParameter> readParameter(const PlannedWeight &weight,
 
 OrderedReader::OrderedReader(const Plan &plan, WeightSource &source,
                              int threads)
-    : plan(plan), source(source) {
+    : plan(plan), source(source), ahead(size_t(threads)) {
   for (int i = 0; i < threads; ++i)
     pool.emplace_back([this] { work(); });
 }
@@ -45,7 +45,7 @@ void OrderedReader::work() {
   while (true) {
     changed.wait(lock, [&] {
       return stopping || claimed == plan.weights.size() ||
-             claimed <= consumed + pool.size();
+             claimed <= consumed + ahead;
     });
     if (stopping || claimed == plan.weights.size())
       return;

@@ -38,6 +38,7 @@ public:
   ~OrderedReader();
 
   /// The next parameter. Errors: those of the source, of any parameter.
+  /// REQUIRES: there is one.
   StatusOr<HostParameter> next();
 
 private:
@@ -45,6 +46,7 @@ private:
 
   const Plan &plan;
   WeightSource &source;
+  const size_t ahead; ///< parameters held besides the next one
   std::mutex mutex;
   std::condition_variable changed;
   std::map<size_t, HostParameter> ready;

@@ -1,5 +1,7 @@
 #include "tools/infer/CudaDevice.h"
 
+#include "tools/infer/Host.h"
+
 #include <cstdlib>
 
 namespace lathe::cli {
@@ -26,6 +28,8 @@ std::vector<std::string> nvrtcFolders() {
   for (const char *name : {"LATHE_NVRTC", "CUDA_HOME", "CUDA_PATH"})
     if (const char *value = std::getenv(name); value && *value)
       folders.emplace_back(value);
+  if (std::string data = dataDirectory(); !data.empty())
+    folders.push_back(data + "/nvrtc");
   return folders;
 }
 

@@ -18,7 +18,8 @@ StatusOr<std::shared_ptr<const cuda::Driver>> openDriver();
 /// The device that "cuda" or "cuda:N" names.
 StatusOr<std::unique_ptr<cuda::Context>> openDevice(const std::string &choice);
 
-/// Where to look for NVRTC first: $CUDA_HOME and $CUDA_PATH.
+/// Where to look for NVRTC first: $LATHE_NVRTC, $CUDA_HOME, $CUDA_PATH and the
+/// folder that tools/setup fetches it to.
 std::vector<std::string> nvrtcFolders();
 
 } // namespace lathe::cli

@@ -42,12 +42,21 @@ int64_t peakMemory() {
   return int64_t(usage.ru_maxrss) * 1024;
 }
 
-std::string defaultCacheDirectory() {
-  if (const char *xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg)
+/// The folder of the XDG specification for which `variable` stands.
+static std::string userDirectory(const char *variable, const char *inHome) {
+  if (const char *xdg = std::getenv(variable); xdg && *xdg)
     return std::string(xdg) + "/lathe";
   if (const char *home = std::getenv("HOME"); home && *home)
-    return std::string(home) + "/.cache/lathe";
+    return std::string(home) + inHome + "/lathe";
   return "";
+}
+
+std::string defaultCacheDirectory() {
+  return userDirectory("XDG_CACHE_HOME", "/.cache");
+}
+
+std::string dataDirectory() {
+  return userDirectory("XDG_DATA_HOME", "/.local/share");
 }
 
 bool stderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }

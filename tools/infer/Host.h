@@ -17,6 +17,8 @@ int64_t availableMemory();
 int64_t peakMemory();
 /// $XDG_CACHE_HOME/lathe or ~/.cache/lathe; empty when neither is set.
 std::string defaultCacheDirectory();
+/// $XDG_DATA_HOME/lathe or ~/.local/share/lathe; empty when neither is set.
+std::string dataDirectory();
 /// Whether standard error is a terminal.
 bool stderrIsTerminal();
 

@@ -12,17 +12,22 @@
 
 namespace lathe {
 
+/// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
+/// They wait for memory, which the warps that multiply must not.
+constexpr int kMatvecFinishers = 4;
+
 /// What a matvec kernel is built from besides its segments.
 struct MatvecShape {
   int columns;   ///< K
   int tokens;    ///< T, 1 to 8
   int split;     ///< blocks that share the columns of a row tile
-  int warps;     ///< per block; together with `split` it fixes the sums' order
+  int warps;     ///< that multiply; with `split` it fixes the sums' order
   int stages;    ///< units in flight per warp
   int unitBytes; ///< the largest of the segments
   int pairs;     ///< weights per row tile: 1, or 2 for gate and up
   int scales;    ///< floats per token that norms in the prologue keep
 
+  constexpr int threads() const { return 32 * (warps + kMatvecFinishers); }
   /// Columns of a block, a multiple of every format's unit.
   constexpr int splitColumns() const {
     return ((columns + split - 1) / split + 255) / 256 * 256;
@@ -33,10 +38,13 @@ struct MatvecShape {
     return splitColumns() * operandColumns() * 2;
   }
   constexpr int ringBytes() const { return warps * stages * unitBytes; }
-  /// Row tiles that may be unfinished at a time: whoever finishes one waits
-  /// for memory, and the other warps go on meanwhile.
-  constexpr int buffers() const {
-    return tokens > 4 ? 1 : 16 / tokens > 8 ? 8 : 16 / tokens;
+  /// Row tiles that may be unfinished at a time.
+  constexpr int buffers() const { return tokens > 4 ? 1 : tokens > 2 ? 4 : 8; }
+  /// Finishers at work. A whole number of buffers each: whoever waits for a
+  /// buffer to fill has then itself emptied it before, so that the phase of its
+  /// barrier is never two ahead.
+  constexpr int finishers() const {
+    return buffers() < kMatvecFinishers ? buffers() : kMatvecFinishers;
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {
@@ -44,7 +52,9 @@ struct MatvecShape {
   }
   constexpr int barrierCount() const { return warps * stages + 2 * buffers(); }
   constexpr int barrierBytes() const { return barrierCount() * 8; }
-  constexpr int scaleBytes() const { return (scales + warps) * tokens * 4; }
+  constexpr int scaleBytes() const {
+    return (scales + threads() / 32) * tokens * 4;
+  }
 
   constexpr int ringAt() const { return 0; }
   constexpr int activationsAt() const {

@@ -10,9 +10,8 @@
 // all warps stay busy whatever the shape. Each warp streams its units through a
 // ring of its own in shared memory, filled by the copy engine; the ring runs on
 // from item to item and starts before the previous launch has finished, since
-// weights depend on nobody. Per item a warp leaves its sums in a buffer, and
-// one warp, another for each item, adds them up and runs the epilogue while the
-// others go on.
+// weights depend on nobody. Per item a warp leaves its sums in a buffer; a few
+// warps that do nothing else add them up and run the epilogue.
 //
 // With `split` blocks per item each takes a range of columns. They, and the
 // parts of a row tile, leave their sums in the workspace, and the last of them
@@ -126,13 +125,13 @@ public:
 
   /// Prepares the barriers and starts the rings. Touches weights only.
   LATHE_DEVICE_MEMBER void start() {
-    for (int i = threadX(); i < kShape.barrierCount(); i += kWarps * 32) {
+    for (int i = threadX(); i < kShape.barrierCount(); i += kShape.threads()) {
       const int buffer = i - kWarps * kStages;
       barrierInit(barriers + i, buffer >= 0 && buffer < kBuffers ? kWarps : 1);
       barrierInitFence();
     }
     syncThreads();
-    produceItem = firstItem;
+    produceItem = warpId < kWarps ? firstItem : List::kItems;
     produceUnit = warpId;
     skipEmptyItems(produceItem, produceUnit);
     for (int i = 0; i < kStages; ++i)
@@ -141,6 +140,31 @@ public:
 
   /// Works through the block's items; the activations are in place.
   LATHE_DEVICE_MEMBER void run() {
+    if (warpId < kWarps)
+      multiplyItems();
+    else if (warpId < kWarps + kShape.finishers())
+      finishItems();
+  }
+
+private:
+  /// No more finishers than buffers: the parity of a barrier tells two phases
+  /// apart, and whoever comes to a buffer must know that the use before the
+  /// last is over.
+  LATHE_DEVICE_MEMBER void finishItems() const {
+    constexpr int kFinishers =
+        kBuffers < kMatvecFinishers ? kBuffers : kMatvecFinishers;
+    int turn = warpId - kWarps;
+    if (turn >= kFinishers)
+      return;
+    for (int item = firstItem + turn * itemStep; item < List::kItems;
+         item += kFinishers * itemStep, turn += kFinishers)
+      list.visit(item, [&]<int kParts, class S>(const S &segment, int own) {
+        finish<kParts>(segment, own, item, turn,
+                       unitsOf<kParts, S>(own % kParts).count);
+      });
+  }
+
+  LATHE_DEVICE_MEMBER void multiplyItems() {
     OperandX<kTokens> x(activations());
     int turn = 0, stage = 0, unit = warpId;
     u32 phase = 0;
@@ -172,13 +196,10 @@ public:
         syncWarp();
         if (lane() == 0)
           barrierArrive(fullBarrier(turn % kBuffers));
-        if (warpId == turn % kWarps)
-          finish<kParts>(segment, own, item, turn, range.count);
       });
     }
   }
 
-private:
   LATHE_DEVICE_MEMBER Barrier *fullBarrier(int i) const {
     return barriers + kWarps * kStages + i;
   }

@@ -117,7 +117,8 @@ LATHE_DEVICE void multiplyInt4(TileSums<kTokens> &sums, const char *unit,
   constexpr int kGrain = kPacking.grain, kGroups = 256 / kGrain;
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;
-  TileSums<kTokens> group;
+  // Two sums per group: an mma that adds to the one before it waits for it.
+  TileSums<kTokens> group[2];
 #pragma unroll
   for (int half = 0; half < 16; ++half) { // k16 steps
     Vec4 operand[2];
@@ -133,15 +134,20 @@ LATHE_DEVICE void multiplyInt4(TileSums<kTokens> &sums, const char *unit,
     u32 row0[4], row8[4];
     int4Pairs(half / 2 % 2 ? words.z : words.x, ones0, sixteens0, row0);
     int4Pairs(half / 2 % 2 ? words.w : words.y, ones8, sixteens8, row8);
-    if (half * 16 % kGrain == 0)
-      group.clear();
+    if (half * 16 % kGrain < 32)
+      group[half % 2].clear();
     if (half % 2)
-      multiplyHalf<kTokens, 1>(group, row0, row8, operand);
+      multiplyHalf<kTokens, 1>(group[1], row0, row8, operand);
     else
-      multiplyHalf<kTokens, 0>(group, row0, row8, operand);
+      multiplyHalf<kTokens, 0>(group[0], row0, row8, operand);
     if ((half + 1) * 16 % kGrain == 0) {
       u32 s = scales[half * 16 / kGrain * 8];
-      sums.addScaled(group, lowerHalf(s), upperHalf(s));
+      if (kGrain == 16) {
+        sums.addScaled(group[half % 2], lowerHalf(s), upperHalf(s));
+      } else {
+        sums.addScaled(group[0], lowerHalf(s), upperHalf(s));
+        sums.addScaled(group[1], lowerHalf(s), upperHalf(s));
+      }
     }
   }
 }

@@ -8,6 +8,7 @@
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/nvrtc/CudaCompiler.h"
 #include "tests/compiler/cuda/CudaModels.h"
+#include "tests/compiler/nvrtc/FindNvrtc.h"
 
 #include "gtest/gtest.h"
 
@@ -29,7 +30,7 @@ std::vector<Shape> compiledShapes() {
 class CudaCompile : public testing::TestWithParam<Shape> {};
 
 TEST_P(CudaCompile, KernelsCanBeLaunched) {
-  auto nvrtc = Nvrtc::load();
+  auto nvrtc = findNvrtc();
   if (!nvrtc.ok())
     GTEST_SKIP() << messageOf(nvrtc.status());
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);

@@ -99,8 +99,9 @@ std::vector<Shape> cudaShapes() {
        .decodeTokens = {1, 3},
        .prefillForm = "split",
        .target = "sm_90"},
+      // Its dense gates are three times as heavy as their neighbours.
       {.name = "NvFp4",
-       .hidden = 80,
+       .hidden = 352,
        .intermediate = 336,
        .vocab = 90,
        .headDim = 112,
@@ -112,7 +113,9 @@ std::vector<Shape> cudaShapes() {
        .decodeTokens = {1, 3},
        .prefillForm = "split",
        .target = "sm_90",
-       .tied = true},
+       .tied = true,
+       .denseGates = true,
+       .split = 2},
       {.name = "NvFp4E2m1",
        .hidden = 144,
        .intermediate = 176,
@@ -127,16 +130,24 @@ std::vector<Shape> cudaShapes() {
        .group = 16,
        .decodeTokens = {1, 8},
        .prefillForm = "half",
-       .target = "sm_120f"},
-      // Its last projection is split in four, and the last part is empty.
-      {.name = "ManyColumns",
-       .hidden = 48,
-       .intermediate = 2100,
+       .target = "sm_120f",
+       .denseGates = true},
+      // Of its 600 columns the second part has 256, the third 88, the last
+      // none.
+      {.name = "SplitInFour",
+       .hidden = 80,
+       .intermediate = 600,
        .vocab = 20,
+       .heads = 6,
+       .kvHeads = 3,
+       .headDim = 48,
+       .keyHeads = 2,
+       .valueHeads = 18,
        .decodeTokens = {1, 7},
        .prefillTokens = 0,
        .target = "sm_120f",
-       .tied = true},
+       .tied = true,
+       .split = 4},
   };
 }
 

@@ -10,20 +10,6 @@
 
 namespace lathe::difftest {
 
-/// What NVRTC knows without a header, and clang does not.
-static constexpr char kBuiltIn[] = R"(
-namespace std {
-template <class T> class initializer_list {
-  const T *first;
-  __SIZE_TYPE__ count;
-
-public:
-  constexpr const T *begin() const { return first; }
-  constexpr const T *end() const { return first + count; }
-};
-} // namespace std
-)";
-
 static constexpr llvm::StringRef kIntrinsics =
     "compiler/device/cuda/intrinsics.cuh";
 static constexpr llvm::StringRef kEmulator =
@@ -74,13 +60,7 @@ std::string emulatorText(const CudaText &source, std::string_view arch) {
   Inliner inliner;
   inliner.result = "#define LATHE_EMULATOR_DEFINE\n#define LATHE_HAS_E2M1 ";
   inliner.result += hasE2m1(arch) ? "1\n" : "0\n";
-  inliner.result += kBuiltIn;
   inliner.paste(source.text);
-  if (const char *m = getenv("HAR_MUT")) { // MUTATION
-    llvm::StringRef from, to; std::tie(from, to) = llvm::StringRef(m).split("=>"); // MUTATION
-    size_t at = inliner.result.find(from); // MUTATION
-    if (at != std::string::npos) inliner.result.replace(at, from.size(), to); // MUTATION
-  } // MUTATION
   for (const std::string &entry : source.entries) {
     std::string call = "*ctx";
     for (int i = 0; i < source.operands; ++i)

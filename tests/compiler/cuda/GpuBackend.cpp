@@ -5,6 +5,7 @@
 #include "runtime/cuda/Module.h"
 #include "runtime/cuda/Stream.h"
 #include "tests/compiler/cuda/CudaBackend.h"
+#include "tests/compiler/nvrtc/FindNvrtc.h"
 
 #include <map>
 
@@ -58,7 +59,7 @@ GpuBackend::create(const std::string &folder) {
   LATHE_ASSIGN_OR_RETURN(backend->stream,
                          cuda::Stream::create(*backend->context));
   LATHE_ASSIGN_OR_RETURN(backend->cache, ObjectCache::open(folder));
-  LATHE_ASSIGN_OR_RETURN(auto nvrtc, Nvrtc::load());
+  LATHE_ASSIGN_OR_RETURN(auto nvrtc, findNvrtc());
   LATHE_ASSIGN_OR_RETURN(
       backend->compiler,
       CudaCompiler::create(std::move(nvrtc), target, backend->cache.get(), 8));

@@ -39,7 +39,9 @@ static ModelInput inputOf(const Shape &shape, const JsonDocument &config) {
   return {config.root(), false,
           [&shape](std::string_view name, int64_t rows, int64_t cols) {
             // Tables are stored dense, as in checkpoints.
-            if (name == "embed_tokens" && !shape.tied)
+            if ((name == "embed_tokens" && !shape.tied) ||
+                (name.ends_with("in_proj_a") && shape.denseGates) ||
+                (name.ends_with("in_proj_b") && shape.denseGates))
               return StatusOr<WeightDesc>(
                   WeightDesc{WeightFormat::BF16, rows, cols, 0, false});
             return shape.describe(rows, cols);
@@ -58,6 +60,20 @@ Status planStatus(const Shape &shape) {
   return absl::OkStatus();
 }
 
+/// As a tuner might: each linear of a decode step in `split` ranges of columns.
+static void splitLinears(ModuleOp module, int64_t split) {
+  for (kernel::FuncOp func : kernelsOf(module)) {
+    if (func.getAnchor() != kernel::Anchor::Linear ||
+        func.getSchedule()->getPrefill())
+      continue;
+    kernel::CudaAttr cuda = *func.getCuda();
+    const int64_t blocks = std::max<int64_t>(cuda.getBlocks() / split, 1);
+    func.setCudaAttr(kernel::CudaAttr::get(
+        module.getContext(), blocks * split, split, cuda.getWarps(),
+        cuda.getStages(), cuda.getResident()));
+  }
+}
+
 OwningOpRef<ModuleOp> lowerModel(MLIRContext &context, const Shape &shape) {
   JsonDocument config = need(JsonDocument::parse(shape.config(), "shape"));
   ModelInput input = inputOf(shape, config);
@@ -72,6 +88,8 @@ OwningOpRef<ModuleOp> lowerModel(MLIRContext &context, const Shape &shape) {
   // Planning memory turns functions into entries; kernels stay as they are.
   if (failed(runPipeline(*model.module, options)))
     llvm::report_fatal_error("the pipeline failed");
+  if (shape.split)
+    splitLinears(*model.module, shape.split);
   return std::move(model.module);
 }
 

@@ -32,7 +32,9 @@ struct Shape {
   // CUDA.
   std::string target = "cpu"; ///< see PipelineOptions
   bool halfKv = false;
-  bool tied = false; ///< the head is the table of tokens, in `format`
+  bool tied = false;       ///< the head is the table of tokens, in `format`
+  bool denseGates = false; ///< the gates of DeltaNet are BF16
+  int64_t split = 0;       ///< of decode linears; 0: as scheduled
 
   std::string config() const; ///< as config.json
   StatusOr<WeightDesc> describe(int64_t rows, int64_t cols) const;

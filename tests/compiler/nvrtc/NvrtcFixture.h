@@ -3,7 +3,7 @@
 #ifndef LATHE_TESTS_COMPILER_NVRTC_NVRTCFIXTURE_H
 #define LATHE_TESTS_COMPILER_NVRTC_NVRTCFIXTURE_H
 
-#include "compiler/nvrtc/Nvrtc.h"
+#include "tests/compiler/nvrtc/FindNvrtc.h"
 
 #include "gtest/gtest.h"
 
@@ -16,7 +16,7 @@ namespace lathe {
 class WithNvrtc : public testing::Test {
 protected:
   void SetUp() override {
-    auto loaded = Nvrtc::load();
+    auto loaded = findNvrtc();
     if (!loaded.ok())
       GTEST_SKIP() << messageOf(loaded.status());
     nvrtc = *std::move(loaded);

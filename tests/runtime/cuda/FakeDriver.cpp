@@ -18,13 +18,24 @@ CUcontext &current() {
   return context;
 }
 
-static bool covered(CUdeviceptr address, size_t bytes) {
-  auto &memory = driver().memory;
+static bool liesIn(const std::map<CUdeviceptr, size_t> &memory,
+                   CUdeviceptr address, size_t bytes) {
   auto after = memory.upper_bound(address);
   if (after == memory.begin())
     return false;
   auto [start, size] = *std::prev(after);
   return address - start + bytes <= size;
+}
+
+static bool covered(CUdeviceptr address, size_t bytes) {
+  return liesIn(driver().memory, address, bytes);
+}
+
+/// Undefined memory holds something.
+static void *poisoned(size_t bytes) {
+  void *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(memory, 0xa5, bytes);
+  return memory;
 }
 
 bool forbiddenNow() {
@@ -40,9 +51,21 @@ CUresult submit(CUstream stream, std::function<void()> work) {
     return kInvalidContext;
   if (stream->capturing)
     stream->captured.nodes.push_back(std::move(work));
+  else if (driver().config.deferred)
+    stream->queued.push_back(std::move(work));
   else
     work();
   return Success;
+}
+
+void drain(CUstream stream) {
+  for (; !stream->queued.empty(); stream->queued.pop_front())
+    stream->queued.front()();
+}
+
+void drainAll() {
+  for (CUstream stream : driver().streams)
+    drain(stream);
 }
 
 } // namespace lathe::cuda::fake
@@ -158,16 +181,17 @@ CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   return Success;
 }
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
-  auto &[config, state, context, memory, streams, clock] = driver();
+  auto &[config, state, context, memory, pinned, streams, clock] = driver();
   if (!current())
     return kInvalidContext;
   if (forbiddenNow())
     return CaptureUnsupported;
+  ++state.allocations;
   if (config.failAllocation > 0 && --config.failAllocation == 0)
     return OutOfMemory;
   if (bytes > config.totalBytes - state.usedBytes)
     return OutOfMemory;
-  *address = reinterpret_cast<CUdeviceptr>(std::malloc(bytes));
+  *address = reinterpret_cast<CUdeviceptr>(poisoned(bytes));
   memory[*address] = bytes;
   state.usedBytes += bytes;
   ++state.buffers;
@@ -177,6 +201,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
   auto found = driver().memory.find(address);
   if (!current() || found == driver().memory.end())
     return InvalidValue;
+  drainAll();
   driver().state.usedBytes -= found->second;
   driver().memory.erase(found);
   std::free(pointer(address));
@@ -186,14 +211,18 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
 CUresult cuMemHostAlloc(void **result, size_t bytes, unsigned) {
   if (!current())
     return kInvalidContext;
-  Config &config = driver().config;
+  auto &[config, state, context, memory, pinned, streams, clock] = driver();
+  ++state.allocations;
   if (config.failAllocation > 0 && --config.failAllocation == 0)
     return OutOfMemory;
   *result = std::malloc(bytes);
-  ++driver().state.pinned;
+  pinned[reinterpret_cast<CUdeviceptr>(*result)] = bytes;
+  ++state.pinned;
   return Success;
 }
 CUresult cuMemFreeHost(void *memory) {
+  drainAll();
+  driver().pinned.erase(reinterpret_cast<CUdeviceptr>(memory));
   std::free(memory);
   --driver().state.pinned;
   return Success;
@@ -203,7 +232,12 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes,
                               CUstream stream) {
   if (!covered(to, bytes))
     return InvalidValue;
-  return submit(stream, [=] { std::memcpy(pointer(to), from, bytes); });
+  if (liesIn(driver().pinned, reinterpret_cast<CUdeviceptr>(from), bytes))
+    return submit(stream, [=] { std::memcpy(pointer(to), from, bytes); });
+  // Staged before the call returns.
+  std::string staged(static_cast<const char *>(from), bytes);
+  return submit(stream,
+                [=] { std::memcpy(pointer(to), staged.data(), bytes); });
 }
 CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes,
                               CUstream stream) {

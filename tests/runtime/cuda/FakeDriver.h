@@ -4,7 +4,8 @@
 // loads. "Device" memory is host memory, streams run at once, a captured graph
 // is a list of closures. As strict as the driver where a test depends on it:
 // every call needs a current context, an address must lie in an allocation, and
-// what a capture forbids spoils it.
+// what a capture forbids spoils it. With Config::deferred, work waits until the
+// host waits for it, as late as a GPU can be.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,8 +15,16 @@
 #include "runtime/cuda/DriverApi.h"
 
 #include <cstddef>
+#include <functional>
+#include <string_view>
 
 namespace lathe::cuda::fake {
+
+/// Stands for the code of kernels: called when a launch is queued or captured,
+/// while `arguments` live; what it returns runs with every play, and may be
+/// null.
+using Kernels = std::function<std::function<void()>(
+    std::string_view entry, const abi::LaunchConfig &shape, void **arguments)>;
 
 /// What the driver claims and how it fails; set before or between calls.
 struct Config {
@@ -27,7 +36,10 @@ struct Config {
   bool eventsReady = true;
   abi::CUresult initResult = abi::Success;
   abi::CUresult retainResult = abi::Success;
-  abi::CUresult launchResult = abi::Success;
+  abi::CUresult launchResult = abi::Success; ///< of kernels and graphs
+  abi::CUresult waitResult = abi::Success;   ///< of waiting on the host
+  bool deferred = false;
+  Kernels kernels; ///< may be null
 };
 
 /// What is alive, and what was seen.
@@ -35,7 +47,8 @@ struct State {
   int buffers = 0, pinned = 0, streams = 0, events = 0, modules = 0;
   int graphs = 0, graphExecs = 0, contexts = 0;
   size_t usedBytes = 0;
-  int launches = 0; ///< executed, replays included
+  int allocations = 0; ///< device and pinned buffers ever asked for
+  int launches = 0;    ///< executed, replays included
   bool lastProgrammatic = false;
   unsigned lastDynamicShared = 0;
   int maxDynamicShared = 0; ///< as last set on a function
@@ -47,7 +60,7 @@ struct State {
 };
 
 /// Entries that a fake image can have, by name: "add" takes (float *data, int
-/// count, float value); every other name does nothing.
+/// count, float value); every other name does what Config::kernels says.
 inline constexpr const char *kAdd = "add";
 
 } // namespace lathe::cuda::fake

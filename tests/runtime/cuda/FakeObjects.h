@@ -9,6 +9,7 @@
 
 #include "tests/runtime/cuda/FakeDriver.h"
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <string>
@@ -41,10 +42,12 @@ struct CUstream_st {
   bool capturing = false;
   bool spoilt = false;
   CUgraph_st captured;
+  std::deque<std::function<void()>> queued; ///< when deferred
 };
 struct CUevent_st {
   bool timed = false;
   int recorded = 0;
+  int pending = 0; ///< records that are queued
 };
 
 } // namespace lathe::cuda::abi
@@ -59,7 +62,7 @@ struct Driver {
   Config config;
   State state;
   CUctx_st context;
-  std::map<CUdeviceptr, size_t> memory;
+  std::map<CUdeviceptr, size_t> memory, pinned; ///< sizes by start
   std::vector<CUstream> streams;
   int clock = 0;
 };
@@ -70,8 +73,12 @@ Driver &driver();
 CUcontext &current();
 /// Whether a stream is capturing, which the caller's function spoils.
 bool forbiddenNow();
-/// Runs `work` now, or adds it to the graph that `stream` is capturing.
+/// Runs `work` now, queues it, or adds it to the graph that `stream` is
+/// capturing.
 CUresult submit(CUstream stream, std::function<void()> work);
+/// Runs what is queued in `stream`, or in all streams.
+void drain(CUstream stream);
+void drainAll();
 
 inline void *pointer(CUdeviceptr address) {
   return reinterpret_cast<void *>(address);

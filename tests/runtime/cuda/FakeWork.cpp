@@ -18,31 +18,42 @@ CUresult cuStreamCreate(CUstream *stream, unsigned) {
   return Success;
 }
 CUresult cuStreamDestroy_v2(CUstream stream) {
+  drain(stream);
   std::erase(driver().streams, stream);
   delete stream;
   --driver().state.streams;
   return Success;
 }
-CUresult cuStreamSynchronize(CUstream) {
+CUresult cuStreamSynchronize(CUstream stream) {
   if (!current())
     return kInvalidContext;
-  return forbiddenNow() ? CaptureUnsupported : Success;
+  if (forbiddenNow())
+    return CaptureUnsupported;
+  drain(stream);
+  return driver().config.waitResult;
 }
-CUresult cuStreamQuery(CUstream stream) { return cuStreamSynchronize(stream); }
+CUresult cuStreamQuery(CUstream stream) {
+  if (!current())
+    return kInvalidContext;
+  if (forbiddenNow())
+    return CaptureUnsupported;
+  return stream->queued.empty() ? Success : NotReady;
+}
 CUresult cuStreamWaitEvent(CUstream stream, CUevent, unsigned) {
   return submit(stream, [] {});
 }
 CUresult cuStreamBeginCapture_v2(CUstream stream, CaptureMode) {
   if (stream->capturing)
     return CaptureInvalidated;
-  *stream = {.capturing = true, .spoilt = false, .captured = {}};
+  stream->capturing = true;
   return Success;
 }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
   bool good = stream->capturing && !stream->spoilt;
   *graph = good ? new CUgraph_st(std::move(stream->captured)) : nullptr;
   driver().state.graphs += good;
-  *stream = {};
+  stream->capturing = stream->spoilt = false;
+  stream->captured = {};
   return good ? Success : CaptureInvalidated;
 }
 
@@ -59,12 +70,23 @@ CUresult cuEventDestroy_v2(CUevent event) {
   return Success;
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
-  return submit(stream, [=] { event->recorded = ++driver().clock; });
+  event->pending += !stream->capturing;
+  return submit(stream, [=] {
+    event->recorded = ++driver().clock;
+    event->pending -= event->pending > 0;
+  });
 }
 CUresult cuEventQuery(CUevent) {
   return driver().config.eventsReady ? Success : NotReady;
 }
-CUresult cuEventSynchronize(CUevent) { return Success; }
+CUresult cuEventSynchronize(CUevent event) {
+  // No further than to the mark.
+  for (CUstream stream : driver().streams)
+    for (; event->pending > 0 && !stream->queued.empty();
+         stream->queued.pop_front())
+      stream->queued.front()();
+  return driver().config.waitResult;
+}
 CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end) {
   if (!start->timed || !end->timed)
     return CUresult(400);
@@ -117,7 +139,7 @@ CUresult cuFuncSetAttribute(CUfunction function, FunctionAttribute attribute,
 }
 CUresult cuLaunchKernelEx(const LaunchConfig *config, CUfunction function,
                           void **arguments, void **) {
-  auto &[settings, state, context, memory, streams, clock] = driver();
+  auto &[settings, state, context, memory, pinned, streams, clock] = driver();
   if (settings.launchResult != Success)
     return settings.launchResult;
   if (config->dynamicSharedBytes > unsigned(function->maxDynamicShared))
@@ -128,8 +150,16 @@ CUresult cuLaunchKernelEx(const LaunchConfig *config, CUfunction function,
       config->attributes->id ==
           LaunchAttributeId::ProgrammaticStreamSerialization &&
       config->attributes->value.programmaticStreamSerializationAllowed == 1;
-  if (function->name != kAdd)
-    return submit(config->stream, [] { ++driver().state.launches; });
+  if (function->name != kAdd) {
+    std::function<void()> work;
+    if (settings.kernels)
+      work = settings.kernels(function->name, *config, arguments);
+    return submit(config->stream, [=] {
+      if (work)
+        work();
+      ++driver().state.launches;
+    });
+  }
   CUdeviceptr address = *static_cast<CUdeviceptr *>(arguments[0]);
   int count = *static_cast<int *>(arguments[1]);
   float value = *static_cast<float *>(arguments[2]);
@@ -156,6 +186,7 @@ CUresult cuGraphDestroy(CUgraph graph) {
   return Success;
 }
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
+  drainAll();
   delete exec;
   --driver().state.graphExecs;
   return Success;
@@ -166,6 +197,8 @@ CUresult cuGraphUpload(CUgraphExec, CUstream) {
 }
 #endif
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
+  if (driver().config.launchResult != Success)
+    return driver().config.launchResult;
   return submit(stream, [=] {
     for (const auto &node : exec->nodes)
       node();

@@ -1,0 +1,27 @@
+//===- FindNvrtc.h - NVRTC where infer looks for it -------------*- C++ -*-===//
+
+#ifndef LATHE_TESTS_COMPILER_NVRTC_FINDNVRTC_H
+#define LATHE_TESTS_COMPILER_NVRTC_FINDNVRTC_H
+
+#include "compiler/nvrtc/Nvrtc.h"
+
+#include <cstdlib>
+
+namespace lathe {
+
+/// In $LATHE_NVRTC, where tools/setup fetches it to, or in the system.
+inline StatusOr<std::shared_ptr<const Nvrtc>> findNvrtc() {
+  auto variable = [](const char *name) {
+    const char *value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
+  std::string data = variable("XDG_DATA_HOME");
+  if (data.empty())
+    data = variable("HOME") + "/.local/share";
+  return Nvrtc::load(
+      {.candidates = {variable("LATHE_NVRTC"), data + "/lathe/nvrtc"}});
+}
+
+} // namespace lathe
+
+#endif // LATHE_TESTS_COMPILER_NVRTC_FINDNVRTC_H
