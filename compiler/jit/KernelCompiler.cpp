@@ -3,13 +3,13 @@
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/jit/ClangCompiler.h"
 #include "compiler/jit/ObjectLoader.h"
+#include "runtime/base/ParallelFor.h"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <mutex>
 #include <optional>
-#include <thread>
 
 namespace lathe {
 
@@ -53,21 +53,6 @@ private:
   mutable std::mutex mutex;
   KernelCompilerStats totals;
 };
-
-/// Calls `work(i)` for i in [0, count) on up to `threads` threads, this one
-/// included.
-template <class Work>
-static void parallelFor(size_t count, int threads, const Work &work) {
-  std::atomic<size_t> next{0};
-  auto drain = [&] {
-    for (size_t i; (i = next.fetch_add(1)) < count;)
-      work(i);
-  };
-  std::vector<std::jthread> helpers;
-  for (size_t t = 1; t < std::min(count, static_cast<size_t>(threads)); ++t)
-    helpers.emplace_back(drain);
-  drain();
-}
 
 /// Finds in the cache what is there and compiles the rest.
 StatusOr<std::vector<std::string>>

@@ -2,6 +2,7 @@
 
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/nvrtc/ImageCodec.h"
+#include "runtime/base/ParallelFor.h"
 
 #include "absl/strings/str_cat.h"
 
@@ -10,7 +11,6 @@
 #include <chrono>
 #include <mutex>
 #include <optional>
-#include <thread>
 
 namespace lathe {
 
@@ -66,21 +66,6 @@ Status checkLaunch(const CudaTarget &target, const EntryResources &entry,
     return tooMuch("bytes of shared memory per block", shared,
                    target.sharedPerBlock);
   return absl::OkStatus();
-}
-
-/// Calls `work(i)` for i in [0, count) on up to `threads` threads, this one
-/// included.
-template <class Work>
-static void parallelFor(size_t count, int threads, const Work &work) {
-  std::atomic<size_t> next{0};
-  auto drain = [&] {
-    for (size_t i; (i = next.fetch_add(1)) < count;)
-      work(i);
-  };
-  std::vector<std::jthread> helpers;
-  for (size_t t = 1; t < std::min(count, static_cast<size_t>(threads)); ++t)
-    helpers.emplace_back(drain);
-  drain();
 }
 
 CacheKey CudaCompiler::Impl::keyOf(const CudaSource &source) const {

@@ -86,6 +86,10 @@ bool isBundle(const std::string &directory);
 StatusOr<Bundle> readBundle(const std::string &directory,
                             const ChooseTarget &choose);
 
+/// OK when writeBundle() may write to `directory`, else the usageError that it
+/// would return: to ask before the work of compiling.
+Status checkBundlePlace(const std::string &directory);
+
 /// Writes a bundle that only this user can read, in place of an older bundle
 /// or an empty directory of that name. The new one appears complete or not at
 /// all; parent directories have to exist. usageError when `directory` is

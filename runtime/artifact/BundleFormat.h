@@ -20,7 +20,7 @@ inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kConfigFile[] = "config.json";
 /// The value of "format", which makes a directory a bundle.
 inline constexpr char kBundleFormat[] = "lathe-bundle";
-inline constexpr std::initializer_list<std::string_view> kModelSources = {
+inline const std::initializer_list<std::string_view> kModelSources = {
     "checkpoint", "synthetic"};
 
 /// 128-bit XXH3 in hexadecimal.

@@ -373,7 +373,8 @@ StatusOr<Bundle> readBundle(const std::string &path,
   if (choose && bundle.targets.empty())
     return modelError(path + ": has code for " +
                       (archs.empty() ? "nothing" : archs) +
-                      ", but not for this machine" + kCompileAgain);
+                      ", but not for this GPU; compile it again for the target "
+                      "that infer devices shows");
   return bundle;
 }
 

@@ -190,11 +190,25 @@ Status checkBundle(const Bundle &bundle) {
   return absl::OkStatus();
 }
 
-/// Fails unless nothing is lost when `path` is replaced.
-Status checkReplaceable(const std::string &path, bool &exists) {
+std::string withoutSlashes(std::string path) {
+  while (path.size() > 1 && path.back() == '/')
+    path.pop_back();
+  return path;
+}
+
+} // namespace
+
+Status checkBundlePlace(const std::string &directory) {
+  const std::string path = withoutSlashes(directory);
+  if (path.empty() || path == "/")
+    return usageError("\"" + directory + "\": expected a directory's name");
   struct stat info;
-  exists = ::lstat(path.c_str(), &info) == 0;
+  const bool exists = ::lstat(path.c_str(), &info) == 0;
   std::error_code error;
+  const auto parent = std::filesystem::path(path).parent_path();
+  if (!exists && !parent.empty() && !std::filesystem::exists(parent, error))
+    return usageError(path + ": cannot create: " + parent.string() +
+                      " does not exist");
   if (!exists || (S_ISDIR(info.st_mode) &&
                   (std::filesystem::is_empty(path, error) || isBundle(path))))
     return absl::OkStatus();
@@ -202,17 +216,12 @@ Status checkReplaceable(const std::string &path, bool &exists) {
                            "or remove it first");
 }
 
-} // namespace
-
 Status writeBundle(const std::string &directory, const Bundle &bundle) {
-  std::string path = directory;
-  while (path.size() > 1 && path.back() == '/')
-    path.pop_back();
-  if (path.empty() || path == "/")
-    return usageError("\"" + directory + "\": expected a directory's name");
+  LATHE_RETURN_IF_ERROR(checkBundlePlace(directory));
+  const std::string path = withoutSlashes(directory);
   LATHE_RETURN_IF_ERROR(annotate(checkBundle(bundle), path));
-  bool exists = false;
-  LATHE_RETURN_IF_ERROR(checkReplaceable(path, exists));
+  struct stat info;
+  const bool exists = ::lstat(path.c_str(), &info) == 0;
 
   TemporaryDirectory fresh(path);
   if (!fresh)

@@ -83,7 +83,7 @@ struct PlannedKernel {
   int64_t sharedBytes = 0; ///< workspace of the launch (CPU: of the team)
   /// CUDA: more workspace for every position that a KV cache holds.
   int64_t bytesPerPosition = 0;
-  int64_t localBytes = 0;  ///< CPU only: scratch of each thread
+  int64_t localBytes = 0;           ///< CPU only: scratch of each thread
   std::vector<PlannedStage> stages; ///< CUDA only, in launch order
 };
 

@@ -8,14 +8,14 @@
 namespace lathe {
 namespace {
 
-constexpr std::initializer_list<std::string_view> kLayouts = {
+const std::initializer_list<std::string_view> kLayouts = {
     "rows", "tiles", "vector", "transposed"};
-constexpr std::initializer_list<std::string_view> kStateKinds = {"kv", "conv",
-                                                                 "recurrent"};
-constexpr std::initializer_list<std::string_view> kSpaces = {
+const std::initializer_list<std::string_view> kStateKinds = {"kv", "conv",
+                                                             "recurrent"};
+const std::initializer_list<std::string_view> kSpaces = {
     "arena", "weight", "state", "input", "output"};
-constexpr std::initializer_list<std::string_view> kFormats = {
-    "f32", "f16", "bf16", "int4", "nvfp4"};
+const std::initializer_list<std::string_view> kFormats = {"f32", "f16", "bf16",
+                                                          "int4", "nvfp4"};
 
 template <typename Enum>
 std::string_view nameIn(std::initializer_list<std::string_view> names,

@@ -24,7 +24,7 @@ struct CompileStats {
   double kernelMs = 0; ///< compiling or fetching, and linking
   uint64_t kernels = 0, cacheHits = 0;
   uint64_t spillingEntries = 0; ///< CUDA entries that spill registers
-  std::string cacheProblem; ///< why compiled kernels could not be kept
+  std::string cacheProblem;     ///< why compiled kernels could not be kept
 };
 
 /// The plan must not move while an engine uses it.

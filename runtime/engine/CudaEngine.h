@@ -135,7 +135,7 @@ private:
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;
   int64_t devicePosition = -1; ///< of the step graph, -1: unknown
-  int32_t deviceToken = -1; ///< in the trunk's input; -1: unknown
+  int32_t deviceToken = -1;    ///< in the trunk's input; -1: unknown
 };
 
 } // namespace lathe

@@ -3,10 +3,10 @@
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/driver/CheckpointModel.h"
 #include "compiler/driver/CompileCuda.h"
-#include "tools/infer/CudaDevice.h"
 #include "tools/infer/Host.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -97,6 +97,22 @@ static ModelInput inputOf(const ModelFiles &files) {
   return input;
 }
 
+/// LATHE_NVRTC in the environment is a file or folder and rules out all others;
+/// else toolkits, then what tools/setup fetched, then the system's.
+static StatusOr<std::shared_ptr<const Nvrtc>> findNvrtc() {
+  auto variable = [](const char *name) {
+    const char *value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
+  if (std::string only = variable("LATHE_NVRTC"); !only.empty())
+    return Nvrtc::load({.candidates = {only}, .searchSystem = false});
+  NvrtcOptions options;
+  options.candidates = {variable("CUDA_HOME"), variable("CUDA_PATH")};
+  if (std::string data = dataDirectory(); !data.empty())
+    options.candidates.push_back(data + "/nvrtc");
+  return Nvrtc::load(options);
+}
+
 StatusOr<std::unique_ptr<CompiledModel>> compileFor(const ModelOptions &options,
                                                     const ModelFiles &files,
                                                     const std::string &target,
@@ -108,8 +124,7 @@ StatusOr<std::unique_ptr<CompiledModel>> compileFor(const ModelOptions &options,
   if (target == "cpu")
     return compileModel(inputOf(files), compile);
   LATHE_ASSIGN_OR_RETURN(CudaTarget cuda, parseCudaTarget(target));
-  LATHE_ASSIGN_OR_RETURN(auto nvrtc,
-                         Nvrtc::load({.candidates = nvrtcFolders()}));
+  LATHE_ASSIGN_OR_RETURN(auto nvrtc, findNvrtc());
   return compileCuda(inputOf(files), compile, cuda, nvrtc);
 }
 
@@ -122,8 +137,6 @@ StatusOr<std::unique_ptr<CompiledModel>> planFor(const ModelOptions &options,
   return planModel(inputOf(files), compile, target);
 }
 
-Status canCompileCuda() {
-  return Nvrtc::load({.candidates = nvrtcFolders()}).status();
-}
+Status canCompileCuda() { return findNvrtc().status(); }
 
 } // namespace lathe::cli

@@ -10,8 +10,7 @@
 namespace lathe::cli {
 
 static Status addTarget(const CompileCommand &options, const ModelFiles &files,
-                        const std::string &arch, Bundle &bundle) {
-  LATHE_ASSIGN_OR_RETURN(CudaTarget target, parseCudaTarget(arch));
+                        const CudaTarget &target, Bundle &bundle) {
   LATHE_ASSIGN_OR_RETURN(auto compiled,
                          compileFor(options.model, files, target.arch, 0));
   bundle.model.modelType = compiled->modelType;
@@ -24,7 +23,8 @@ static Status addTarget(const CompileCommand &options, const ModelFiles &files,
         stderr,
         "%s: %llu kernels in %.1f s, %llu from the cache, %llu "
         "entries spill\n",
-        arch.c_str(), static_cast<unsigned long long>(compiled->stats.kernels),
+        target.arch.c_str(),
+        static_cast<unsigned long long>(compiled->stats.kernels),
         (compiled->stats.graphMs + compiled->stats.kernelMs) / 1e3,
         static_cast<unsigned long long>(compiled->stats.cacheHits),
         static_cast<unsigned long long>(compiled->stats.spillingEntries));
@@ -33,7 +33,24 @@ static Status addTarget(const CompileCommand &options, const ModelFiles &files,
   return absl::OkStatus();
 }
 
+/// What would make the work of compiling useless comes first.
+static StatusOr<std::vector<CudaTarget>>
+checkCommand(const CompileCommand &options) {
+  std::vector<CudaTarget> targets;
+  for (const std::string &arch : options.targets) {
+    LATHE_ASSIGN_OR_RETURN(CudaTarget target, parseCudaTarget(arch));
+    for (const CudaTarget &other : targets)
+      if (other.arch == target.arch)
+        return usageError("--target: " + arch + " is there twice");
+    targets.push_back(target);
+  }
+  LATHE_RETURN_IF_ERROR(checkBundlePlace(options.output));
+  LATHE_RETURN_IF_ERROR(canCompileCuda());
+  return targets;
+}
+
 Status compile(const CompileCommand &options) {
+  LATHE_ASSIGN_OR_RETURN(auto targets, checkCommand(options));
   LATHE_ASSIGN_OR_RETURN(auto files, ModelFiles::open(options.model, nullptr));
   if (files->bundle())
     return usageError(options.model.directory +
@@ -41,8 +58,8 @@ Status compile(const CompileCommand &options) {
   Bundle bundle;
   bundle.latheVersion = LATHE_VERSION;
   LATHE_ASSIGN_OR_RETURN(bundle.model, files->describe());
-  for (const std::string &arch : options.targets)
-    LATHE_RETURN_IF_ERROR(addTarget(options, *files, arch, bundle));
+  for (const CudaTarget &target : targets)
+    LATHE_RETURN_IF_ERROR(addTarget(options, *files, target, bundle));
   bundle.context = options.model.context > 0
                        ? options.model.context
                        : std::min<int64_t>(4096, bundle.model.maxPositions);

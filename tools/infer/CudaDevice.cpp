@@ -1,7 +1,5 @@
 #include "tools/infer/CudaDevice.h"
 
-#include "tools/infer/Host.h"
-
 #include <cstdlib>
 
 namespace lathe::cli {
@@ -21,16 +19,6 @@ StatusOr<std::unique_ptr<cuda::Context>> openDevice(const std::string &choice) {
   LATHE_ASSIGN_OR_RETURN(cuda::DeviceInfo device,
                          cuda::selectDevice(devices, choice));
   return cuda::Context::create(driver, device.ordinal);
-}
-
-std::vector<std::string> nvrtcFolders() {
-  std::vector<std::string> folders;
-  for (const char *name : {"LATHE_NVRTC", "CUDA_HOME", "CUDA_PATH"})
-    if (const char *value = std::getenv(name); value && *value)
-      folders.emplace_back(value);
-  if (std::string data = dataDirectory(); !data.empty())
-    folders.push_back(data + "/nvrtc");
-  return folders;
 }
 
 } // namespace lathe::cli

@@ -8,7 +8,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace lathe::cli {
 
@@ -17,10 +16,6 @@ StatusOr<std::shared_ptr<const cuda::Driver>> openDriver();
 
 /// The device that "cuda" or "cuda:N" names.
 StatusOr<std::unique_ptr<cuda::Context>> openDevice(const std::string &choice);
-
-/// Where to look for NVRTC first: $LATHE_NVRTC, $CUDA_HOME, $CUDA_PATH and the
-/// folder that tools/setup fetches it to.
-std::vector<std::string> nvrtcFolders();
 
 } // namespace lathe::cli
 

@@ -89,6 +89,10 @@ static void printTable(const Json &target) {
 }
 
 Status inspect(const InspectOptions &options) {
+  if (!isBundle(options.bundle))
+    return modelError(options.bundle +
+                      ": not a bundle, which is a directory that infer compile "
+                      "makes");
   LATHE_ASSIGN_OR_RETURN(Bundle bundle, readBundle(options.bundle, nullptr));
   Json json{{"schema_version", kBundleSchema},
             {"lathe_version", bundle.latheVersion},

@@ -158,6 +158,11 @@ static Status createCpu(const ModelOptions &options, int64_t context,
 
 static Status createCuda(int64_t context, const LoadProgress &progress,
                          LoadedModel &model) {
+  // The engine checks too, but by then it has loaded its kernels.
+  LATHE_ASSIGN_OR_RETURN(cuda::MemoryInfo memory, model.cuda->memory());
+  LATHE_RETURN_IF_ERROR(
+      checkFits(planMemory(model.compiled->plan, context, model.threads),
+                memory.freeBytes));
   CudaEngineOptions engine;
   engine.context = context;
   engine.prefillChunk = model.compiled->plan.maxTokens("trunk");

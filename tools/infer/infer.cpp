@@ -10,6 +10,14 @@
 using namespace lathe;
 using namespace lathe::cli;
 
+static std::string isDevice(const std::string &name) {
+  const bool good =
+      name == "auto" || name == "cpu" || name == "cuda" ||
+      (name.starts_with("cuda:") && name.size() > 5 && name.size() < 10 &&
+       name.find_first_not_of("0123456789", 5) == name.npos);
+  return good ? "" : "expected auto, cpu, cuda or cuda:N, found " + name;
+}
+
 static void addModelOptions(CLI::App *verb, ModelOptions &model,
                             bool synthetic) {
   auto *directory =
@@ -42,7 +50,8 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
                    "Compiled kernels; default: ~/.cache/lathe");
   verb->add_flag("--no-cache", model.noCache, "Compile every kernel anew");
   verb->add_option("--device", model.device,
-                   "auto, cpu, cuda or cuda:N; auto is a GPU if there is one");
+                   "auto, cpu, cuda or cuda:N; auto is a GPU if there is one")
+      ->check(isDevice);
   verb->add_option("--kv", model.kv,
                    "KV cache: f16 or f32; default: f16 on "
                    "a GPU, f32 on the CPU")

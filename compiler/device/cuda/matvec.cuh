@@ -127,7 +127,10 @@ public:
   LATHE_DEVICE_MEMBER void start() {
     for (int i = threadX(); i < kShape.barrierCount(); i += kShape.threads()) {
       const int buffer = i - kWarps * kStages;
-      barrierInit(barriers + i, buffer >= 0 && buffer < kBuffers ? kWarps : 1);
+      // All lanes of a warp arrive at the barriers of the buffers.
+      barrierInit(barriers + i, buffer < 0          ? 1
+                                : buffer < kBuffers ? 32 * kWarps
+                                                    : 32);
       barrierInitFence();
     }
     syncThreads();
@@ -151,11 +154,8 @@ private:
   /// apart, and whoever comes to a buffer must know that the use before the
   /// last is over.
   LATHE_DEVICE_MEMBER void finishItems() const {
-    constexpr int kFinishers =
-        kBuffers < kMatvecFinishers ? kBuffers : kMatvecFinishers;
+    constexpr int kFinishers = kShape.finishers();
     int turn = warpId - kWarps;
-    if (turn >= kFinishers)
-      return;
     for (int item = firstItem + turn * itemStep; item < List::kItems;
          item += kFinishers * itemStep, turn += kFinishers)
       list.visit(item, [&]<int kParts, class S>(const S &segment, int own) {
@@ -193,9 +193,7 @@ private:
           if (slot < range.count)
             leave(sums, partial(turn % kBuffers, w, slot));
         }
-        syncWarp();
-        if (lane() == 0)
-          barrierArrive(fullBarrier(turn % kBuffers));
+        barrierArrive(fullBarrier(turn % kBuffers));
       });
     }
   }
@@ -318,9 +316,7 @@ private:
       });
       combine<kParts>(segment, own / kParts, item - own % kParts);
     }
-    syncWarp();
-    if (lane() == 0)
-      barrierArrive(emptyBarrier(buffer));
+    barrierArrive(emptyBarrier(buffer));
   }
 
   LATHE_DEVICE_MEMBER float *workspace(int item, int split) const {

@@ -16,13 +16,13 @@
 namespace lathe::difftest {
 namespace {
 
-// In the units of Comparison; measured were 5.6e-6, 4.6e-3, 4.2e-5 and 9.5e-4.
-// Floats differ by the order of sums, and half rounds activations to 11 bits.
-// Angles of rope take their frequencies as floats, which matters far into a
-// sequence; a cache in f16 may round another way.
+// In the units of Comparison; over several seeds, 5.6e-6, 4.6e-3, 5.1e-5 and
+// 9.5e-4 were measured. Floats differ by the order of sums, and half rounds
+// activations to 11 bits. Rope takes its frequencies as floats, which is seen
+// far into a sequence; a cache in f16 may round a value the other way.
 constexpr double kFloatTolerance = 1.5e-5;
 constexpr double kHalfTolerance = 1.2e-2;
-constexpr double kAttentionTolerance = 1e-4;
+constexpr double kAttentionTolerance = 1.3e-4;
 constexpr double kHalfKvTolerance = 2e-3;
 
 std::vector<int64_t> tokenCountsOf(kernel::FuncOp func) {

@@ -9,17 +9,18 @@
 
 namespace lathe {
 
-/// In $LATHE_NVRTC, where tools/setup fetches it to, or in the system.
+/// $LATHE_NVRTC and nothing else; or what tools/setup fetched, or the system's.
 inline StatusOr<std::shared_ptr<const Nvrtc>> findNvrtc() {
   auto variable = [](const char *name) {
     const char *value = std::getenv(name);
     return std::string(value ? value : "");
   };
+  if (std::string only = variable("LATHE_NVRTC"); !only.empty())
+    return Nvrtc::load({.candidates = {only}, .searchSystem = false});
   std::string data = variable("XDG_DATA_HOME");
   if (data.empty())
     data = variable("HOME") + "/.local/share";
-  return Nvrtc::load(
-      {.candidates = {variable("LATHE_NVRTC"), data + "/lathe/nvrtc"}});
+  return Nvrtc::load({.candidates = {data + "/lathe/nvrtc"}});
 }
 
 } // namespace lathe

@@ -169,8 +169,9 @@ TEST_F(CudaEngineTest, NothingOnItsWayIsOverwritten) {
   ASSERT_EQ(tokens.size(), 270u);
   for (size_t i = 0; i < tokens.size(); ++i) {
     EXPECT_EQ(tokens[i].position, int(i));
-    if (i < prompt.size())
+    if (i < prompt.size()) {
       EXPECT_EQ(tokens[i].token, prompt[i]);
+    }
   }
 }
 
