@@ -38,7 +38,8 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   ScheduleCudaOptions cuda;
   cuda.arch = options.target;
   cuda.sms = options.sms;
-  auto kernels = list(createAssignLayouts(), createSpecializeTokens(specialize));
+  auto kernels =
+      list(createAssignLayouts(), createSpecializeTokens(specialize));
   if (options.target != "cpu")
     kernels.push_back(createScheduleCuda(cuda));
   kernels.push_back(createMergeKernels());

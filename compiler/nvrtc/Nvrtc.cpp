@@ -130,6 +130,9 @@ Nvrtc::compile(const CudaSource &source, std::string_view arch,
   }
   std::vector<std::string> flags = {"-arch=" + std::string(arch), "-std=c++20",
                                     "-default-device", "--ptxas-options=-v"};
+  // NVRTC 13 keeps results on disk by itself; those come without a log.
+  if (major() >= 13)
+    flags.push_back("--no-cache");
   flags.insert(flags.end(), options.begin(), options.end());
 
   Program program(library);

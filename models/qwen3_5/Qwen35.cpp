@@ -63,7 +63,8 @@ Value Qwen35Builder::attention(Value x, Value position,
   };
   Value qr = place(q, "q_norm");
   Value kr = place(k, "k_norm");
-  auto kvType = graph::KvType::get(ops.getContext(), c.kvHeads, c.headDim, c.halfKv);
+  auto kvType =
+      graph::KvType::get(ops.getContext(), c.kvHeads, c.headDim, c.halfKv);
   Value kv = b.addState(layer + ".kv", kvType);
   double scale = 1.0 / std::sqrt(double(c.headDim));
   auto mixed = graph::AttentionOp::create(

@@ -349,6 +349,8 @@ bool isBundle(const std::string &directory) {
     text.append(part, size_t(in.gcount()));
   }
   Json root = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (root.is_discarded()) // damaged, which readBundle() says better
+    return text.find(kBundleFormat) != text.npos;
   return root.is_object() && root.contains("format") &&
          root["format"] == kBundleFormat;
 }

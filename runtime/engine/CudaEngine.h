@@ -75,7 +75,7 @@ public:
   };
   StatusOr<Timing> time(std::string_view function, int64_t tokens,
                         int32_t kernel, int repetitions);
-  /// A whole step: trunk, head and choice of the next token.
+  /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
   /// Bytes per second at which the GPU reads its weights.
   StatusOr<double> readBandwidth();

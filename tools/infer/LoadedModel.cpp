@@ -156,8 +156,8 @@ static Status createCpu(const ModelOptions &options, int64_t context,
   return absl::OkStatus();
 }
 
-static Status createCuda(int64_t context, const LoadProgress &progress,
-                         LoadedModel &model) {
+static Status createCuda(const ModelOptions &options, int64_t context,
+                         const LoadProgress &progress, LoadedModel &model) {
   // The engine checks too, but by then it has loaded its kernels.
   LATHE_ASSIGN_OR_RETURN(cuda::MemoryInfo memory, model.cuda->memory());
   LATHE_RETURN_IF_ERROR(
@@ -168,6 +168,7 @@ static Status createCuda(int64_t context, const LoadProgress &progress,
   engine.prefillChunk = model.compiled->plan.maxTokens("trunk");
   engine.loadThreads = std::min(model.threads, 4);
   engine.synthetic = model.files->isSynthetic();
+  engine.programmatic = !options.noOverlap;
   engine.progress = progress;
   auto weights = model.files->weights();
   LATHE_ASSIGN_OR_RETURN(auto created,
@@ -192,7 +193,7 @@ StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
     };
   const auto start = Clock::now();
   LATHE_RETURN_IF_ERROR(model.cuda
-                            ? createCuda(context, progress, model)
+                            ? createCuda(options, context, progress, model)
                             : createCpu(options, context, progress, model));
   model.loadMs =
       std::chrono::duration<double, std::milli>(Clock::now() - start).count();

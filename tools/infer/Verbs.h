@@ -32,6 +32,7 @@ struct ModelOptions {
   std::string prefillForm;       ///< "": "mixed" on the CPU, "half" on a GPU
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
+  bool noOverlap = false; ///< GPU: kernels strictly one after another
   bool quiet = false;
 };
 

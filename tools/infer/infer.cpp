@@ -113,16 +113,23 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   addModelOptions(verb, o.model, true);
   verb->add_option("-p,--n-prompt", o.promptTokens, "Prompt lengths")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   verb->add_option("-n,--n-gen", o.decodeTokens, "Generation lengths")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   verb->add_option("-d,--n-depth", o.depths, "Context depths for generation")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
+  verb->add_flag("--no-overlap", o.model.noOverlap,
+                 "GPU: start no kernel before the one in front of it has "
+                 "ended");
   verb->add_option("-T,--step-tokens", o.stepTokens,
                    "GPU: tokens per decode step")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
@@ -149,10 +156,12 @@ static void addCompile(CLI::App &app, CompileCommand &o) {
       ->required();
   verb->add_option("--target", o.targets, "GPU architectures: sm_120f,sm_90")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->required();
   verb->add_option("-T,--step-tokens", o.model.decodeTokens,
                    "Tokens per decode step to compile for")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
 }

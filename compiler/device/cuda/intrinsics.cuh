@@ -1,5 +1,4 @@
-//===- intrinsics.cuh - what only the GPU can say ---------------*- CUDA
-//-*-===//
+//===- intrinsics.cuh - what only the GPU can say --------------*- CUDA -*-===//
 //
 // Every use of PTX and of CUDA's built-in names in the device library goes
 // through this file; the rest is plain C++. tests/kernels/cuda/emulator has the

@@ -1,5 +1,4 @@
-//===- matmul.cuh - a fused matrix times many vectors -----------*- CUDA
-//-*-===//
+//===- matmul.cuh - a fused matrix times many vectors ----------*- CUDA -*-===//
 //
 // The second stage of a prompt's linear: a block multiplies 128 rows of one
 // segment with 128 tokens, 64 columns at a time, from a ring that cp.async

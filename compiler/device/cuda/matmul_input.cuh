@@ -1,5 +1,4 @@
-//===- matmul_input.cuh - a prompt's activations as f16 rows ----*- CUDA
-//-*-===//
+//===- matmul_input.cuh - a prompt's activations as f16 rows ---*- CUDA -*-===//
 //
 // The first stage of a matmul: one block per token computes the printed
 // prologue and writes the row as f16 into the workspace, [token][plane][padded

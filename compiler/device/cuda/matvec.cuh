@@ -1,5 +1,4 @@
-//===- matvec.cuh - a fused matrix times few vectors ------------*- CUDA
-//-*-===//
+//===- matvec.cuh - a fused matrix times few vectors -----------*- CUDA -*-===//
 //
 // y = W x for one to eight tokens, bound by the stream of W. A kernel has one
 // or more segments: weights that read the same x, each with its own epilogue.

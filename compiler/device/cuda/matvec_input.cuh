@@ -1,5 +1,4 @@
-//===- matvec_input.cuh - activations of a matvec in operand form *- CUDA
-//-*-===//
+//===- matvec_input.cuh - activations of a matvec in operand form ===//
 //
 // Every block prepares the activations it needs in shared memory: the printed
 // prologue (norms, gates) gives a float per token and column, which is stored

@@ -1,5 +1,4 @@
-//===- pack.cuh - checkpoint weights to packed units ------------*- CUDA
-//-*-===//
+//===- pack.cuh - checkpoint weights to packed units -----------*- CUDA -*-===//
 //
 // Rewrites a weight from its canonical form (runtime/base/Weight.h), uploaded
 // piece by piece, into the layout of weights.cuh. A piece is a whole number of

@@ -1,5 +1,4 @@
-//===- prelude.cuh - what every kernel uses ---------------------*- CUDA
-//-*-===//
+//===- prelude.cuh - what every kernel uses --------------------*- CUDA -*-===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH

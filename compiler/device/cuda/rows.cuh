@@ -1,5 +1,4 @@
-//===- rows.cuh - embedding rows and rows on their own ----------*- CUDA
-//-*-===//
+//===- rows.cuh - embedding rows and rows on their own ---------*- CUDA -*-===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_ROWS_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_ROWS_CUH

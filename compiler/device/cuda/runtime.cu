@@ -1,5 +1,4 @@
-//===- runtime.cu - entries that belong to no model -------------*- CUDA
-//-*-===//
+//===- runtime.cu - entries that belong to no model ------------*- CUDA -*-===//
 //
 // What the runtime itself launches: packing weights, filling them with random
 // values, and measuring the read bandwidth. Sampling has a file of its own.

@@ -1,5 +1,4 @@
-//===- sample_block.cuh - blocks of threads that agree ----------*- CUDA
-//-*-===//
+//===- sample_block.cuh - blocks of threads that agree ---------*- CUDA -*-===//
 //
 // What the sampler's kernels do with a block of kSampleThreads threads. All
 // threads come to every function; nothing depends on the order of threads.

@@ -1,5 +1,4 @@
-//===- sample_select.cuh - which tokens are kept ----------------*- CUDA
-//-*-===//
+//===- sample_select.cuh - which tokens are kept ---------------*- CUDA -*-===//
 //
 // The sampler's order of tokens, and where in it top-k and top-p end. See
 // sample.cuh.

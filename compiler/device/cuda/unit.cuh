@@ -1,5 +1,4 @@
-//===- unit.cuh - one packed unit times a few tokens ------------*- CUDA
-//-*-===//
+//===- unit.cuh - one packed unit times a few tokens -----------*- CUDA -*-===//
 //
 // The inner loop of a matvec: a warp multiplies a unit (weights.cuh) that lies
 // in shared memory with the activations of up to eight tokens. A token is two

@@ -1,5 +1,4 @@
-//===- weights.cuh - packed weights to tensor-core operands -----*- CUDA
-//-*-===//
+//===- weights.cuh - packed weights to tensor-core operands ----*- CUDA -*-===//
 //
 // Weights are the A operand of mma m16n8k16: lane t = 4g + q holds rows g and
 // g + 8 of a tile. Inside every 32 columns a lane owns eight "slots" per row,

@@ -86,8 +86,9 @@ StatusOr<GpuBackend::Mirror> GpuBackend::upload(void *host, size_t bytes) {
   Mirror mirror{host, bytes, {}};
   LATHE_ASSIGN_OR_RETURN(mirror.device,
                          cuda::DeviceBuffer::allocate(*context, bytes));
-  LATHE_RETURN_IF_ERROR(
-      stream.copyToDevice(mirror.device.address(), host, bytes));
+  if (bytes > 0)
+    LATHE_RETURN_IF_ERROR(
+        stream.copyToDevice(mirror.device.address(), host, bytes));
   return mirror;
 }
 
@@ -132,8 +133,9 @@ Status GpuBackend::run(std::span<const CudaCall> calls,
   for (const CudaCall &call : calls)
     LATHE_RETURN_IF_ERROR(launch(call, parameters.data()));
   for (Mirror &mirror : mirrors)
-    LATHE_RETURN_IF_ERROR(
-        stream.copyToHost(mirror.host, mirror.device.address(), mirror.bytes));
+    if (mirror.bytes > 0)
+      LATHE_RETURN_IF_ERROR(stream.copyToHost(
+          mirror.host, mirror.device.address(), mirror.bytes));
   return stream.synchronize();
 }
 

@@ -141,6 +141,10 @@ TEST_F(BundleFiles, RefusesWhatIsNoBundle) {
   writeFile(file("manifest.json"), "{");
   EXPECT_TRUE(refused("manifest.json: not valid JSON"));
   EXPECT_FALSE(isBundle(path));
+  // A damaged one is still not a checkpoint.
+  writeFile(file("manifest.json"), "{\"format\": \"lathe-bundle\",");
+  EXPECT_TRUE(refused("manifest.json: not valid JSON"));
+  EXPECT_TRUE(isBundle(path));
   fs::remove(file("manifest.json"));
   EXPECT_TRUE(refused("manifest.json: cannot open"));
   EXPECT_FALSE(isBundle(path));

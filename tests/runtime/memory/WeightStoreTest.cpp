@@ -52,9 +52,8 @@ TEST(WeightStore, ProgressEndsAtTheTotal) {
   });
   ASSERT_TRUE(store.ok());
   EXPECT_EQ(last, all);
-  EXPECT_EQ(all,
-            residentBytes(plan.weights[0], "cpu") +
-                residentBytes(plan.weights[1], "cpu"));
+  EXPECT_EQ(all, residentBytes(plan.weights[0], "cpu") +
+                     residentBytes(plan.weights[1], "cpu"));
 }
 
 TEST(WeightStore, ReportsWhatTheSourceSays) {
