@@ -117,8 +117,10 @@ Status GpuBackend::run(std::span<const CudaCall> calls,
                                            &arguments.counters};
   memories.insert(memories.end(), arguments.operands.begin(),
                   arguments.operands.end());
+  // What a call does not need was never reserved.
   for (GuardedMemory *memory : memories)
-    LATHE_RETURN_IF_ERROR(add(memory->data(), memory->all()));
+    LATHE_RETURN_IF_ERROR(
+        add(memory->data(), memory->data() ? memory->all() : 0));
 
   auto at = [&](size_t i) { return mirrors[i].device.address(); };
   LatheLaunch ctx{reinterpret_cast<const LatheStep *>(at(0)),
