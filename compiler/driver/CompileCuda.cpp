@@ -38,6 +38,10 @@ static Status takeResources(const CudaTarget &target,
 StatusOr<std::unique_ptr<CompiledModel>>
 compileCuda(const ModelInput &input, const CompileOptions &options,
             const CudaTarget &target, std::shared_ptr<const Nvrtc> nvrtc) {
+  // Weights are streamed by the copy engine, and launches overlap.
+  if (target.major < 9)
+    return usageError(target.arch +
+                      ": the kernels need sm_90 or later; use --device cpu");
   auto result = std::make_unique<CompiledModel>();
   LATHE_ASSIGN_OR_RETURN(std::vector<EmittedKernel> emitted,
                          planAndEmit(input, options, target.arch, *result));

@@ -14,8 +14,8 @@
 namespace lathe {
 
 /// Compiles for `target`. The plan's stages say what every entry needs.
-/// Errors: as compileModel(); internalError when an entry does not fit the
-/// target.
+/// Errors: as compileModel(); usageError for targets before sm_90;
+/// internalError when an entry does not fit the target.
 StatusOr<std::unique_ptr<CompiledModel>>
 compileCuda(const ModelInput &input, const CompileOptions &options,
             const CudaTarget &target, std::shared_ptr<const Nvrtc> nvrtc);

@@ -6,13 +6,13 @@
 
 // What fixes the order of sums is the same for one token and for eight, though
 // the rings are not.
-// CHECK-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 8, stages = {{[0-9]+}}>
-// CHECK-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 8, stages = {{[0-9]+}}>
+// CHECK-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 16, stages = {{[0-9]+}}>
+// CHECK-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 16, stages = {{[0-9]+}}>
 // A block of a prompt has 128 rows.
-// CHECK-DAG: kernel.func @down.0.p64({{.*}}cuda = #kernel.cuda<blocks = 40, split = 1,
+// CHECK-DAG: kernel.func @down.0.p64({{.*}}cuda = #kernel.cuda<blocks = 40,
 // Less shared memory: fewer columns per block, fewer blocks.
-// SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 16, warps = 8
-// SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 16, warps = 8
+// SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8, stages = 5>
+// SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8>
 func.func @down(%x: tensor<?x17408xf32>) -> tensor<?x5120xf32> {
   %w = graph.weight "w" : !graph.weight<5120x17408, int4, 128>
   %y = graph.linear %x, %w : tensor<?x17408xf32>, !graph.weight<5120x17408, int4, 128> -> tensor<?x5120xf32>

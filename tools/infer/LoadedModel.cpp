@@ -54,7 +54,10 @@ chooseDevice(const ModelOptions &options) {
   auto context = openDevice("cuda");
   if (!context.ok())
     return nullptr;
-  if (Status status = canCompileCuda(); !status.ok()) {
+  Status status = canCompileCuda();
+  if (status.ok() && (*context)->device().major < 9)
+    status = capacityError("the kernels need compute capability 9.0 or later");
+  if (!status.ok()) {
     if (!options.quiet)
       std::fprintf(stderr, "running on the CPU, although there is a %s: %s\n",
                    (*context)->device().name.c_str(),

@@ -154,7 +154,8 @@ static void addCompile(CLI::App &app, CompileCommand &o) {
   addModelOptions(verb, o.model, true);
   verb->add_option("-o,--output", o.output, "The bundle, a directory")
       ->required();
-  verb->add_option("--target", o.targets, "GPU architectures: sm_120f,sm_90")
+  verb->add_option("--target", o.targets,
+                   "GPU architectures from sm_90 on: sm_120f,sm_90")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->required();

@@ -50,8 +50,9 @@ TEST(Emulator, ReducesInEveryOrder) {
     std::vector<float> sums(6);
     runGrid({3, 2, 224, 7 * sizeof(float), order}, [&] {
       float sum = lathe::warpSum(float(threadX()));
+      const int warp = lathe::warp(); // a collective
       if (lane() == 0)
-        sharedFloats()[lathe::warp()] = sum;
+        sharedFloats()[warp] = sum;
       syncThreads();
       if (threadX() != 0)
         return;
