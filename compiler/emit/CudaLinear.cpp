@@ -147,6 +147,17 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   auto segments = matchLinear(kernel.func);
   if (failed(segments))
     return failure();
+  // Tiles that are worked off in parts meet in the workspace: not at the end.
+  llvm::stable_sort(*segments, [](const LinearSegment &a,
+                                  const LinearSegment &b) {
+    auto tileBytes = [](const LinearSegment &segment) {
+      graph::LinearOp first = segment.linears.front();
+      return matvecTileBytes(cudaPacking(first.getWeight().getType().getDesc()),
+                             int(graph::widthOf(first.getX())),
+                             int(segment.linears.size()));
+    };
+    return tileBytes(a) > tileBytes(b);
+  });
   MatvecShape shape = shapeOf(kernel, *segments);
   kernel.result.sharedBytes =
       scratchOf(shape, kernel.cuda.getBlocks(), *segments);
@@ -166,12 +177,23 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
                             i + 1 < segments->size() ? "," : ");")))
       return failure();
   code.close("");
-  code.line("Matvec<kShape, decltype(list)> matvec(ctx, list, "
-            "{sharedMemory(), blockX(), gridX()});");
-  code.line("auto ring = matvec.prepare();");
+  code.line("UnitRings<kShape.rings()> rings{sharedMemory()};");
+  code.line("Matvec<kShape, decltype(list)> matvec(ctx, list, {sharedMemory() "
+            "+ kShape.rings().bytes(), blockX(), gridX()}, warp());");
+  code.line("rings.prepare();");
+  code.line("matvec.prepare();");
+  code.line("barrierInitFence();");
+  code.line("syncThreads();");
+  code.line("const MatvecRoles<kShape.warps> role{warp()};");
+  code.open("if (role.fetches()) {");
+  code.line("UnitWriter<kShape.rings()> writer(rings);");
+  code.line("return matvec.fetch(writer);");
+  code.close("}");
   kernel.waitHere();
-  code.line("if (!matvec.works())");
+  code.line("if (!role.multiplies())");
   code.line("  return matvec.finish();");
+  code.line("if (!matvec.works())");
+  code.line("  return;");
   graph::LinearOp first = segments->front().linears.front();
   // Scales are needed for this block's columns only, if columns are the row's.
   const bool single = inputParts(first).size() == 1;
@@ -182,6 +204,7 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
        single ? "matvec.firstColumn(), kShape.splitColumns()" : ""});
   if (failed(printMatvecInput(kernel, first, rows)))
     return failure();
+  code.line("UnitReader<kShape.rings()> ring(rings, warp());");
   code.line("matvec.multiply(ring, x);");
   code.close();
   return success();

@@ -16,21 +16,33 @@ namespace lathe {
 constexpr int kMatvecSlice = 256;
 /// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
 /// They wait for memory, which the warps that multiply must not.
-constexpr int kMatvecFinishers = 4;
+constexpr int kMatvecFinishers = 3;
 /// Most groups of warps that work on different row tiles.
 constexpr int kMatvecGroups = 8;
 /// Pieces that a row tile may be cut into when there are too few to go round,
 /// by slices: an item's sum is always that of its quarters.
 constexpr int kMatvecQuarters = 4;
 
+/// Rings of weights in a block's shared memory (unit_ring.cuh).
+struct UnitRingShape {
+  int readers;   ///< warps, at most 32
+  int stages;    ///< slots per reader
+  int slotBytes; ///< a multiple of 64
+
+  constexpr int barriersAt() const { return readers * stages * slotBytes; }
+  constexpr int bytes() const {
+    return (barriersAt() + 2 * readers * stages * 8 + 127) / 128 * 128;
+  }
+};
+
 /// What a matvec kernel is built from besides its segments.
 struct MatvecShape {
   int columns;   ///< K
   int tokens;    ///< T, 1 to 8
   int split;     ///< blocks that share the columns of a row tile
-  int warps;     ///< that may multiply
+  int warps;     ///< of a block that may multiply
   int stages;    ///< units in flight per warp
-  int unitBytes; ///< of a slot of the ring: the largest unit of the segments
+  int unitBytes; ///< the largest unit of the segments
   int pairs;     ///< weights per row tile: 1, or 2 for gate and up
   int scales;    ///< floats per token that norms in the prologue keep
 
@@ -51,9 +63,13 @@ struct MatvecShape {
   constexpr bool fits() const { return slices() <= warps; }
   /// Warps that do multiply.
   constexpr int workers() const { return groups() * slices(); }
-  constexpr int threads() const { return 32 * (workers() + kMatvecFinishers); }
+  /// Warps that may multiply, those that finish, and the one that fetches.
+  constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
 
-  constexpr int ringBytes() const { return workers() * stages * unitBytes; }
+  /// In a launch of its own; the persistent step has rings for all.
+  constexpr UnitRingShape rings() const {
+    return {workers(), stages, unitBytes};
+  }
   /// Beyond four tokens the lower parts of the activations stay here.
   constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }
   /// Where a warp turns a piece of its slice into operand form: 64 columns, or
@@ -69,30 +85,21 @@ struct MatvecShape {
     const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : 8;
     return wanted < groups() ? groups() : wanted;
   }
-  /// Finishers at work. A whole number of buffers each: whoever waits for a
-  /// buffer to fill has then itself emptied it before, so that the phase of its
-  /// barrier is never two ahead.
-  constexpr int finishers() const {
-    return buffers() < kMatvecFinishers ? buffers() : kMatvecFinishers;
-  }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {
     return buffers() * pairs * slices() * tokens * 16 * 4;
   }
-  constexpr int barrierCount() const {
-    return workers() * stages + 2 * buffers();
-  }
-  constexpr int barrierBytes() const { return barrierCount() * 8; }
   constexpr int scaleBytes() const { return (scales + workers()) * tokens * 4; }
 
-  constexpr int ringAt() const { return 0; }
-  constexpr int inputAt() const { return (ringBytes() + 127) / 128 * 128; }
-  constexpr int partialsAt() const { return inputAt() + inputBytes(); }
+  // From the start of the shared memory that is not rings.
+  constexpr int partialsAt() const { return inputBytes(); }
   constexpr int barriersAt() const { return partialsAt() + partialBytes(); }
   constexpr int scalesAt() const {
-    return (barriersAt() + barrierBytes() + 15) / 16 * 16;
+    return (barriersAt() + 2 * buffers() * 8 + 15) / 16 * 16;
   }
-  constexpr int sharedBytes() const { return scalesAt() + scaleBytes(); }
+  constexpr int workBytes() const { return scalesAt() + scaleBytes(); }
+  /// In a launch of its own: the rings come first.
+  constexpr int sharedBytes() const { return rings().bytes() + workBytes(); }
 };
 
 /// Bytes of a row tile of `weights` weights.

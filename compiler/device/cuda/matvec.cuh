@@ -5,10 +5,10 @@
 // columns only. Every warp of a group has a slice of the columns, whose
 // activations it keeps in registers, and multiplies it with item after item.
 //
-// A warp streams its units (weights.cuh) through a ring of its own, which runs
-// on from item to item and starts before the activations are there, since
-// weights depend on nobody. Per item it leaves its sums in a buffer; a few
-// warps that do nothing else add them up and run the epilogue
+// Its units (weights.cuh) come through a ring (unit_ring.cuh) that one warp of
+// the block keeps filled: from item to item, and before the activations are
+// there, since weights depend on nobody. Per item a warp leaves its sums in a
+// buffer; a few warps that do nothing else add them up and run the epilogue
 // (matvec_finish.cuh).
 //
 // The order of every sum follows from columns, warps and split alone: neither
@@ -25,26 +25,36 @@
 
 namespace lathe {
 
+/// The roles of a block's warps: first those that multiply, then those that
+/// finish, then the one that fetches.
+template <int kWarps> struct MatvecRoles {
+  int warp;
+  LATHE_DEVICE_MEMBER bool multiplies() const { return warp < kWarps; }
+  LATHE_DEVICE_MEMBER bool fetches() const {
+    return warp == kWarps + kMatvecFinishers;
+  }
+};
+
 /// One block's part of a matvec. kShape is what the emitter sized the launch
-/// with. `place` says which part, and where its shared memory is.
+/// with. `place` says which part, and where its shared memory is. A block does
+/// its part when all warps have called what their roles say.
 template <MatvecShape kShape, class List> class Matvec {
   static constexpr int kTokens = kShape.tokens;
   using Sums = TileSums<kTokens>;
+  using Buffers = MatvecBuffers<kShape>;
 
 public:
-  using Ring = UnitRing<kShape.stages, kShape.unitBytes>;
+  /// The warps that multiply.
   using Team = WarpTeam<kShape.workers(), 1>;
 
   LATHE_DEVICE_MEMBER Matvec(const LatheLaunch &ctx, const List &list,
-                             MatvecPlace place)
-      : ctx(ctx), list(list), place(place), warpId(warp()),
-        slice(warpId % kShape.slices()), split(place.block % kShape.split),
-        pieces(List::kItems, List::kCuttable,
-               place.block / kShape.split * kShape.groups() +
-                   warpId / kShape.slices(),
-               place.blocks / kShape.split * kShape.groups()) {}
+                             MatvecPlace place, int warpId)
+      : ctx(ctx), list(list), place(place), warpId(warpId),
+        split(place.block % kShape.split),
+        buffers(place.shared + kShape.partialsAt(),
+                (Barrier *)(place.shared + kShape.barriersAt())) {}
 
-  /// Whether this warp multiplies; the others finish().
+  /// Whether there is something to multiply for this warp.
   LATHE_DEVICE_MEMBER bool works() const { return warpId < kShape.workers(); }
   LATHE_DEVICE_MEMBER int firstColumn() const {
     return split * kShape.splitColumns();
@@ -57,49 +67,37 @@ public:
     return scales() + kShape.scales * kTokens;
   }
 
-  /// For a launch of its own: prepares the barriers and starts the rings.
-  LATHE_DEVICE_MEMBER Ring prepare() {
-    Barrier *const barriers = (Barrier *)(place.shared + kShape.barriersAt());
-    constexpr int kRings = kShape.workers() * kShape.stages;
-    for (int i = threadX(); i < kRings; i += kShape.threads())
-      barrierInit(barriers + i, 1);
-    buffers().prepare();
-    barrierInitFence();
-    syncThreads();
-    const int worker = works() ? warpId : 0;
-    Ring ring(place.shared + kShape.ringAt() +
-                  worker * kShape.stages * kShape.unitBytes,
-              barriers + worker * kShape.stages);
-    if (works())
-      fill(ring);
-    return ring;
-  }
-  /// Starts as many of the warp's units as the ring has room for.
-  LATHE_DEVICE_MEMBER void fill(Ring &ring) {
-    while (ring.hasRoom() && produce(ring)) {
-    }
-  }
+  /// Before the block's warps go their ways: initialises barriers. The first
+  /// threads of the block call; then comes a barrierInitFence and all meet.
+  LATHE_DEVICE_MEMBER void prepare() const { buffers.prepare(); }
 
-  /// The warp's activations: f as in MatvecInput::fill.
+  /// The warp's activations: f as in MatvecInput::fill. Ends when all of the
+  /// team have theirs.
   template <class F> LATHE_DEVICE_MEMBER SliceX<kTokens> input(F f) const {
     SliceX<kTokens> x;
-    MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
-                        slice)
+    MatvecInput<kShape>(place.shared, firstColumn(), warpId,
+                        warpId % kShape.slices())
         .fill(x, f);
     return x;
   }
 
-  /// Works through the warp's units; the ring has been filled.
-  LATHE_DEVICE_MEMBER void multiply(Ring &ring, const SliceX<kTokens> &x) {
+  /// Works through the warp's units.
+  template <class Reader>
+  LATHE_DEVICE_MEMBER void multiply(Reader &ring,
+                                    const SliceX<kTokens> &x) const {
+    const int group = warpId / kShape.slices(),
+              slice = warpId % kShape.slices();
+    const PieceList pieces = piecesOf(group);
     for (int turn = 0; turn < pieces.count(); ++turn) {
       const Piece piece = pieces.at(turn);
-      const Buffers buffer = buffers().of(turn, warpId / kShape.slices());
+      const Buffers buffer = buffers.of(turn, group);
       list.visit(piece.item, [&]<int kParts, class S>(const S &, int own) {
         for (int w = 0; w < S::kWeights; ++w) {
           Sums sums;
           sums.clear();
-          if (holds(piece))
-            multiplyItem<kParts, S>(sums, ring, x, own % kParts);
+          if (holds(piece, slice))
+            multiplyItem<kParts, S>(sums, ring, x, unitCount<S>(slice),
+                                    own % kParts);
           if (w == 0)
             buffer.waitEmpty();
           leave(sums, buffer.partial(w, slice));
@@ -111,56 +109,84 @@ public:
 
   /// Adds up and finishes what the workers leave.
   LATHE_DEVICE_MEMBER void finish() const {
-    MatvecFinish<kShape, List>(ctx, list, place, buffers())
-        .finishItems(warpId - kShape.workers());
+    MatvecFinish<kShape, List>(ctx, list, place, buffers)
+        .finishItems(warpId - kShape.warps);
+  }
+
+  /// Fetches the units of all workers, in the order in which they multiply.
+  template <class Writer> LATHE_DEVICE_MEMBER void fetch(Writer &writer) const {
+    const bool reads = lane() < kShape.workers();
+    const int worker = reads ? lane() : 0, slice = worker % kShape.slices();
+    const PieceList pieces = piecesOf(worker / kShape.slices());
+    for (int turn = 0; turn < pieces.most(); ++turn) {
+      const bool has = reads && turn < pieces.count();
+      const Units units = unitsOf(pieces.at(has ? turn : 0), slice);
+#pragma unroll 1
+      for (int i = 0; i < List::kMostUnits; ++i) {
+        const int second = i >= units.count;
+        const char *from = second ? units.second : units.first;
+        writer.put(has && i < units.count * units.weights,
+                   from + (i - second * units.count) * units.bytes,
+                   units.bytes);
+      }
+    }
   }
 
 private:
-  using Buffers = MatvecBuffers<kShape>;
-
-  LATHE_DEVICE_MEMBER Buffers buffers() const {
-    return Buffers(place.shared + kShape.partialsAt(),
-                   (Barrier *)(place.shared + kShape.barriersAt()) +
-                       kShape.workers() * kShape.stages);
+  LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
+    return PieceList(List::kItems, List::kCuttable,
+                     place.block / kShape.split * kShape.groups() + group,
+                     place.blocks / kShape.split * kShape.groups());
   }
 
-  /// Whether the warp's slice belongs to `piece`.
-  LATHE_DEVICE_MEMBER bool holds(const Piece &piece) const {
+  /// Whether `slice` belongs to `piece`.
+  LATHE_DEVICE_MEMBER static bool holds(const Piece &piece, int slice) {
     return slice >= matvecQuarter<kShape>(piece.quarter) &&
            slice < matvecQuarter<kShape>(piece.quarter + piece.quarters);
   }
-  /// The first unit of the slice in a row tile of S, and how many there are.
-  template <class S> LATHE_DEVICE_MEMBER int firstUnit() const {
+  /// The first unit of a slice in a row tile of S, and how many there are.
+  template <class S> LATHE_DEVICE_MEMBER int firstUnit(int slice) const {
     return (split * kShape.slices() + slice) *
            (kMatvecSlice / S::kPacking.unitColumns());
   }
-  template <class S> LATHE_DEVICE_MEMBER int unitCount() const {
+  template <class S> LATHE_DEVICE_MEMBER int unitCount(int slice) const {
     constexpr int kEach = kMatvecSlice / S::kPacking.unitColumns();
     constexpr int kAll = S::kPacking.units(kShape.columns);
     if constexpr (kAll == kShape.split * kShape.slices() * kEach)
       return kEach;
-    const int left = kAll - firstUnit<S>();
+    const int left = kAll - firstUnit<S>(slice);
     return left < kEach ? (left > 0 ? left : 0) : kEach;
   }
-  /// Units of the warp in one weight of an item, `part` of kParts.
-  template <int kParts, class S>
-  LATHE_DEVICE_MEMBER int unitsIn(const Piece &piece, int part) const {
-    if (!holds(piece))
-      return 0;
-    return kParts == 1 ? unitCount<S>() : part < unitCount<S>();
+
+  /// What a warp reads for a piece: `count` units from each of its weights.
+  struct Units {
+    const char *first, *second;
+    int count, weights, bytes;
+  };
+  LATHE_DEVICE_MEMBER Units unitsOf(const Piece &piece, int slice) const {
+    Units units;
+    list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
+      const int part = own % kParts, all = unitCount<S>(slice);
+      const i64 unit = (i64)(own / kParts) * S::kPacking.units(kShape.columns) +
+                       firstUnit<S>(slice) + part;
+      const i64 at = kCudaWeightHeader + unit * S::kPacking.unitBytes();
+      units = {segment.weights[0] + at, segment.weights[S::kWeights - 1] + at,
+               kParts == 1 ? all : part < all, S::kWeights,
+               S::kPacking.unitBytes()};
+    });
+    units.count = holds(piece, slice) ? units.count : 0;
+    return units;
   }
 
-  template <int kParts, class S>
-  LATHE_DEVICE_MEMBER void multiplyItem(Sums &sums, Ring &ring,
-                                        const SliceX<kTokens> &x, int part) {
-    constexpr int kEach = kMatvecSlice / S::kPacking.unitColumns();
-    const int count = unitCount<S>();
-    eachOf<kEach>([&]<int kUnit>() {
+  template <int kParts, class S, class Reader>
+  LATHE_DEVICE_MEMBER static void multiplyItem(Sums &sums, Reader &ring,
+                                               const SliceX<kTokens> &x,
+                                               int count, int part) {
+    eachOf<kMatvecSlice / S::kPacking.unitColumns()>([&]<int kUnit>() {
       if (kUnit >= count || (kParts > 1 && kUnit != part))
         return;
       multiplyUnit<S::kPacking, kUnit>(sums, ring.wait(), x);
       ring.release();
-      produce(ring);
     });
   }
   template <int kCount, int kFirst = 0, class F>
@@ -170,36 +196,7 @@ private:
       eachOf<kCount, kFirst + 1>(f);
   }
 
-  /// Starts the copy of the warp's next unit; false if there is none.
-  LATHE_DEVICE_MEMBER bool produce(Ring &ring) {
-    for (; produceTurn < pieces.count(); ++produceTurn, produceUnit = 0) {
-      const Piece piece = pieces.at(produceTurn);
-      bool done = false;
-      list.visit(piece.item, [&]<int kParts, class S>(const S &segment,
-                                                      int own) {
-        const int count = unitsIn<kParts, S>(piece, own % kParts);
-        if (produceUnit >= count * S::kWeights)
-          return;
-        const int second = produceUnit >= count;
-        const i64 unit =
-            (i64)(own / kParts) * S::kPacking.units(kShape.columns) +
-            firstUnit<S>() + own % kParts + produceUnit - second * count;
-        // No indexing by a value: that would put the array into memory.
-        const char *from = segment.weights[0];
-        if constexpr (S::kWeights == 2)
-          from = second ? segment.weights[1] : from;
-        ring.start(from + kCudaWeightHeader + unit * S::kPacking.unitBytes(),
-                   S::kPacking.unitBytes());
-        ++produceUnit;
-        done = true;
-      });
-      if (done)
-        return true;
-    }
-    return false;
-  }
-
-  LATHE_DEVICE_MEMBER void leave(Sums &sums, float *to) const {
+  LATHE_DEVICE_MEMBER static void leave(Sums &sums, float *to) {
     sums.joinParts();
     const int g = lane() / 4, q = lane() % 4;
 #pragma unroll
@@ -213,10 +210,9 @@ private:
   const LatheLaunch &ctx;
   const List &list;
   const MatvecPlace place;
-  const int warpId, slice;
+  const int warpId;
   const int split; ///< which range of columns
-  const PieceList pieces;
-  int produceTurn = 0, produceUnit = 0;
+  const Buffers buffers;
 };
 
 } // namespace lathe

@@ -15,7 +15,7 @@
 
 namespace lathe {
 
-/// Which part of a matvec a block does, and its shared memory.
+/// Which part of a matvec a block does, and its shared memory without rings.
 struct MatvecPlace {
   char *shared;
   int block, blocks;
@@ -89,30 +89,36 @@ public:
       : ctx(ctx), list(list), place(place), buffers(buffers),
         split(place.block % kShape.split) {}
 
-  /// A finisher has whole buffers to itself (MatvecShape::finishers).
+  /// A buffer always has the same finisher: whoever waits for it to fill has
+  /// then itself emptied it before, so that the phase of its barrier is never
+  /// two ahead.
   LATHE_DEVICE_MEMBER void finishItems(int finisher) const {
-    if (finisher >= kShape.finishers())
-      return;
-    for (int number = finisher;; number += kShape.finishers()) {
-      const int group = number % kShape.groups();
-      const int turn = number / kShape.groups();
-      const PieceList pieces(List::kItems, List::kCuttable,
-                             place.block / kShape.split * kShape.groups() +
-                                 group,
-                             place.blocks / kShape.split * kShape.groups());
-      if (turn >= pieces.most())
-        return;
-      if (turn >= pieces.count())
-        continue;
-      const Piece piece = pieces.at(turn);
-      list.visit(piece.item,
-                 [&]<int kParts, class S>(const S &segment, int own) {
-                   finish<kParts>(segment, own, piece, buffers.of(turn, group));
-                 });
-    }
+    const int end = piecesOf(0).most() * kShape.groups();
+    for (int round = 0; round < end; round += kShape.buffers())
+      for (int i = finisher; i < kShape.buffers(); i += kMatvecFinishers)
+        finishNumber(round + i);
   }
 
 private:
+  LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
+    return PieceList(List::kItems, List::kCuttable,
+                     place.block / kShape.split * kShape.groups() + group,
+                     place.blocks / kShape.split * kShape.groups());
+  }
+
+  /// The piece that MatvecBuffers counts as `number`, if there is one.
+  LATHE_DEVICE_MEMBER void finishNumber(int number) const {
+    const int group = number % kShape.groups();
+    const int turn = number / kShape.groups();
+    const PieceList pieces = piecesOf(group);
+    if (turn >= pieces.count())
+      return;
+    const Piece piece = pieces.at(turn);
+    list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
+      finish<kParts>(segment, own, piece, buffers.of(turn, group));
+    });
+  }
+
   /// The sum of element e = t * 16 + row over the slices of a quarter.
   template <int kQuarter>
   LATHE_DEVICE_MEMBER static float quarterSum(const float *from) {

@@ -43,7 +43,7 @@ LATHE_DEVICE auto segment(const void *gate, const void *up, Epilogue epilogue) {
 /// row tile of the whole kernel.
 template <int kColumns, int kLightest, class... Segments> struct SegmentList;
 template <int kColumns, int kLightest> struct SegmentList<kColumns, kLightest> {
-  static constexpr int kItems = 0;
+  static constexpr int kItems = 0, kMostUnits = 0;
 };
 template <int kColumns, int kLightest, class First, class... Rest>
 struct SegmentList<kColumns, kLightest, First, Rest...> {
@@ -53,6 +53,12 @@ struct SegmentList<kColumns, kLightest, First, Rest...> {
       matvecTileBytes(First::kPacking, kColumns, First::kWeights), kLightest);
   static constexpr int kOwn = First::kTiles * kParts;
   static constexpr int kItems = kOwn + Tail::kItems;
+  /// Most units that a warp reads for an item.
+  static constexpr int kUnits =
+      First::kWeights *
+      (kParts > 1 ? 1 : kMatvecSlice / First::kPacking.unitColumns());
+  static constexpr int kMostUnits =
+      kUnits > Tail::kMostUnits ? kUnits : Tail::kMostUnits;
   /// So many of the first items may be cut into quarters.
   static constexpr int kCuttable = kParts == 1 ? kOwn : 0;
   First first;
