@@ -3,14 +3,17 @@
 #include "compiler/driver/PlanExport.h"
 #include "compiler/emit/CpuEmitter.h"
 #include "compiler/emit/CudaEmitter.h"
+#include "compiler/emit/CudaStep.h"
 #include "models/Registry.h"
 #include "passes/Passes.h"
+#include "runtime/base/CudaTarget.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 
 #include <chrono>
+#include <set>
 
 using namespace mlir;
 
@@ -112,6 +115,37 @@ emitKernels(ModuleOp module, const CompileOptions &options,
   return kernels;
 }
 
+/// A persistent kernel for every decode step whose kernels can be part of one.
+static Status addSteps(const CompileOptions &options, const std::string &target,
+                       std::vector<EmittedKernel> &kernels, Plan &plan) {
+  LATHE_ASSIGN_OR_RETURN(CudaTarget limits, parseCudaTarget(target));
+  for (int64_t tokens : options.decodeTokens) {
+    std::set<int32_t> used;
+    bool complete = true;
+    for (const char *function : {"trunk", "head"}) {
+      const PlannedEntry *entry = plan.find(function, tokens);
+      complete &= entry && !entry->prefill;
+      if (entry)
+        for (const PlannedLaunch &launch : entry->launches)
+          used.insert(launch.kernel);
+    }
+    std::vector<CudaStepKernel> parts;
+    for (int32_t kernel : used)
+      parts.emplace_back(kernel, &kernels[size_t(kernel)]);
+    auto step = emitCudaStep("step_" + std::to_string(tokens), parts,
+                             {options.sms > 0 ? options.sms : limits.defaultSms,
+                              limits.sharedPerBlock});
+    if (!complete || !step)
+      continue;
+    if (options.dump)
+      options.dump("cuda", step->name, step->text);
+    plan.steps.push_back({tokens, int32_t(plan.kernels.size())});
+    plan.kernels.push_back(exportKernel(*step));
+    kernels.push_back(std::move(*step));
+  }
+  return absl::OkStatus();
+}
+
 StatusOr<std::vector<EmittedKernel>> planAndEmit(const ModelInput &input,
                                                  const CompileOptions &options,
                                                  const std::string &target,
@@ -129,6 +163,8 @@ StatusOr<std::vector<EmittedKernel>> planAndEmit(const ModelInput &input,
   LATHE_ASSIGN_OR_RETURN(std::vector<EmittedKernel> kernels,
                          emitKernels(*model.module, options, target));
   result.plan = exportPlan(*model.module, kernels, target);
+  if (target != "cpu" && options.persistent)
+    LATHE_RETURN_IF_ERROR(addSteps(options, target, kernels, result.plan));
   result.stats.graphMs = millisecondsSince(start);
   return kernels;
 }

@@ -71,7 +71,7 @@ static PlannedEntry exportEntry(plan::EntryOp op,
   return entry;
 }
 
-static PlannedKernel exportKernel(const EmittedKernel &kernel) {
+PlannedKernel exportKernel(const EmittedKernel &kernel) {
   PlannedKernel planned{kernel.name,
                         kernel.sharedBytes,
                         kernel.bytesPerPosition,

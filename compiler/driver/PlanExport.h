@@ -16,6 +16,9 @@ Plan exportPlan(mlir::ModuleOp module,
                 const std::vector<EmittedKernel> &kernels,
                 std::string_view target);
 
+/// Adds nothing to a plan: the record of one kernel.
+PlannedKernel exportKernel(const EmittedKernel &kernel);
+
 } // namespace lathe
 
 #endif // LATHE_COMPILER_DRIVER_PLANEXPORT_H

@@ -24,22 +24,31 @@ std::string packingArguments(graph::WeightType type) {
                  packing.asymmetric ? "true" : "false");
 }
 
-void CudaKernel::openEntry(StringRef suffix, EmittedStage stage) {
-  stage.entry = (func.getSymName() + suffix).str();
+int64_t CudaKernel::operandCount() {
   int64_t count = 0;
   for (BlockArgument argument : body.getArguments())
     count += !isa<IndexType>(argument.getType());
   for (Value value : body.getTerminator()->getOperands())
     count += !graph::isState(value.getType());
+  return count;
+}
+
+std::string CudaKernel::operandsType() {
+  return formatv("Operands<{0}>", operandCount());
+}
+
+void CudaKernel::openEntry(StringRef suffix, EmittedStage stage) {
+  stage.entry = (func.getSymName() + suffix).str();
   std::string parameters, names;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < operandCount(); ++i) {
     parameters += formatv(", void *a{0}", i);
     names += formatv("{0}a{1}", i ? ", " : "", i);
   }
   code.line(
       formatv("LATHE_KERNEL({0}, {1})", stage.threads, stage.resident).str());
   code.open(stage.entry + "(LatheLaunch ctx" + parameters + ") {");
-  code.line("void *const args[] = {" + names + "};");
+  code.line("using namespace " + scope() + ";");
+  code.line("const " + operandsType() + " args{{" + names + "}};");
   result.stages.push_back(std::move(stage));
 }
 
@@ -68,26 +77,31 @@ static LogicalResult printEmbedding(CudaKernel &kernel) {
       "",
       {.threads = kRowThreads, .blocks = int32_t(blocks), .tokensPerBlock = 1});
   kernel.waitHere();
-  kernel.code.line(formatv("gatherRow<{0}>({1}{{{2}}, (const int *){3}, (float "
-                           "*)args[{4}]);",
-                           type.getCols(), table, kernel.arg(op.getTable()),
-                           kernel.arg(op.getTokens()),
-                           kernel.operands.ofResult(0))
-                       .str());
+  const std::string arguments =
+      formatv("{0}{{{1}}, (const int *){2}, (float *)args[{3}]", table,
+              kernel.arg(op.getTable()), kernel.arg(op.getTokens()),
+              kernel.operands.ofResult(0));
+  kernel.code.line(
+      formatv("gatherRow<{0}>({1});", type.getCols(), arguments).str());
   kernel.code.close();
+  kernel.result.step.call =
+      formatv("const auto args = ops.template operands<{0}>(); step.other(i, "
+              "[&](char *, int block) {{ "
+              "gatherRows<{1}, {2}>(step.team(), block, step.kGrid, {3}); });",
+              kernel.operandCount(), type.getCols(),
+              kernel.schedule.getTokens(), arguments);
   return success();
 }
 
 /// Norms and elementwise operations that belong to no other kernel.
 static LogicalResult printRows(CudaKernel &kernel) {
-  CodeWriter &code = kernel.code;
-  kernel.openEntry("", {.threads = kRowThreads, .tokensPerBlock = 1});
-  kernel.waitHere();
-  code.line("const int t = blockY();");
-  code.line("float *const shared = (float *)sharedMemory();");
+  CodeWriter &code = kernel.config;
+  code.line("template <class Team>");
+  code.open("LATHE_DEVICE void row(Team team, float *shared, int t, " +
+            kernel.operandsType() + " args) {");
   RowPrinter rows(
       kernel.operands, code,
-      {RowScope::Kind::CudaRow, "BlockTeam()", 1, "shared + 8", "shared"});
+      {RowScope::Kind::CudaRow, "team", 1, "shared + 32", "shared"});
   for (auto [i, value] :
        llvm::enumerate(kernel.body.getTerminator()->getOperands())) {
     if (auto concat = value.getDefiningOp<graph::ConcatOp>())
@@ -97,21 +111,33 @@ static LogicalResult printRows(CudaKernel &kernel) {
     auto expression = rows.columnsAt(value, "k");
     if (failed(expression))
       return failure();
-    code.line(formatv("eachColumn<{0}>((float *)args[{1}] + (i64)t * "
+    code.line(formatv("eachColumn<{0}>(team, (float *)args[{1}] + (i64)t * "
                       "strideOf({0}), [&](int, int k) {{ return {2}; });",
                       graph::widthOf(value), kernel.operands.ofResult(i),
                       *expression)
                   .str());
   }
   code.close();
-  kernel.result.stages.back().dynamicShared =
-      int32_t(4 * (kRowThreads / 32 + rows.scaleFloats()));
+  const int32_t shared = int32_t(4 * (32 + rows.scaleFloats()));
+  kernel.openEntry(
+      "",
+      {.threads = kRowThreads, .tokensPerBlock = 1, .dynamicShared = shared});
+  kernel.waitHere();
+  kernel.code.line(kernel.scope() + "::row(BlockTeam(), (float *)sharedMemory()"
+                                    ", blockY(), args);");
+  kernel.code.close();
+  kernel.result.step.sharedBytes = shared;
+  kernel.result.step.call = formatv(
+      "step.other([&](char *shared, int block) {{ eachToken<{0}>(step.team()"
+      ", block, step.kGrid, [&](int t) {{ {1}::row(step.team(), (float *)"
+      "shared, t, ops.template operands<{2}>()); }); });",
+      kernel.schedule.getTokens(), kernel.scope(), kernel.operandCount());
   return success();
 }
 
 /// The device headers that an anchor uses.
 static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
-  static constexpr StringRef matvec[] = {"matvec.cuh"};
+  static constexpr StringRef matvec[] = {"matvec_launch.cuh"};
   static constexpr StringRef matmul[] = {"matmul.cuh", "matmul_input.cuh"};
   static constexpr StringRef rows[] = {"rows.cuh"};
   static constexpr StringRef delta[] = {"delta_step.cuh"};
@@ -157,20 +183,30 @@ FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func) {
   CudaKernel kernel(func);
   if (failed(printBody(kernel)))
     return failure();
-  CodeWriter text;
+  EmittedKernel &result = kernel.result;
+  result.name = func.getSymName().str();
+  result.headers = {"operands.cuh"};
   for (StringRef header : headersOf(func))
+    result.headers.push_back(header.str());
+  CodeWriter declarations;
+  declarations.line("namespace " + kernel.scope() + " {");
+  declarations.paste(kernel.config.take());
+  declarations.line("} // namespace " + kernel.scope());
+  declarations.line("");
+  result.step.text = declarations.take();
+  CodeWriter text;
+  for (const std::string &header : result.headers)
     text.line("#include \"compiler/device/cuda/" + header + "\"");
   text.line("");
   // CUDA's own exp, load... are global; inside the namespace ours win.
   text.line("namespace lathe {");
   text.line("");
-  text.paste(kernel.config.take());
+  text.paste(result.step.text);
   text.paste(kernel.code.take());
   text.line("");
   text.line("} // namespace lathe");
-  kernel.result.name = func.getSymName().str();
-  kernel.result.text = text.take();
-  return std::move(kernel.result);
+  result.text = text.take();
+  return std::move(result);
 }
 
 } // namespace lathe

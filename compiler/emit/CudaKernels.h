@@ -20,6 +20,11 @@ struct CudaKernel : KernelText {
   explicit CudaKernel(kernel::FuncOp func)
       : KernelText(func), cuda(*func.getCuda()) {}
 
+  /// The namespace of what `config` declares.
+  std::string scope() { return func.getSymName().str() + "_stage"; }
+  /// "Operands<3>": the type of `args`.
+  std::string operandsType();
+  int64_t operandCount();
   /// Opens an entry and records it. Its name is the kernel's and `suffix`.
   void openEntry(llvm::StringRef suffix, EmittedStage stage);
   /// "waitForPrevious(); launchNext();": from here on activations may be

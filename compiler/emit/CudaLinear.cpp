@@ -14,10 +14,9 @@ namespace lathe {
 static constexpr int kInputThreads = 256;
 
 /// "segment<format, rows>(weights, [&](int t, int row, float y0) { stores })".
-static LogicalResult printSegment(CudaKernel &kernel,
+static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
                                   const LinearSegment &segment,
                                   StringRef terminator) {
-  CodeWriter &code = kernel.code;
   graph::WeightType type =
       graph::LinearOp(segment.linears[0]).getWeight().getType();
   std::string weights, sums;
@@ -25,7 +24,7 @@ static LogicalResult printSegment(CudaKernel &kernel,
     weights += kernel.arg(graph::LinearOp(linear).getWeight()) + ", ";
     sums += formatv(", float y{0}", i);
   }
-  code.open(formatv("segment<{0}, {1}>({2}[&](int t, int row{3}) {{",
+  code.open(formatv("segment<{0}, {1}>({2}[=](int t, int row{3}) {{",
                     packingArguments(type), type.getRows(), weights, sums)
                 .str());
   RowPrinter rows(kernel.operands, code, {RowScope::Kind::CudaTokens});
@@ -87,10 +86,11 @@ static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
   };
   if (failed(eachInputPart(first, rows, print)))
     return failure();
-  kernel.code.open("const auto x = matvec.input([&](int t, int k) {");
+  CodeWriter &code = kernel.config;
+  code.open("const auto x = matvec.input([&](int t, int k) {");
   for (const std::string &line : lines)
-    kernel.code.line(line);
-  kernel.code.close("});");
+    code.line(line);
+  code.close("});");
   return success();
 }
 
@@ -143,6 +143,40 @@ static int64_t scratchOf(const MatvecShape &shape, int64_t blocks,
   return matvecScratch(items, shape.split, shape.pairs, shape.tokens);
 }
 
+/// The launch of its own, and the calls of the persistent step.
+static void printMatvecEntry(CudaKernel &kernel, const MatvecShape &shape) {
+  const std::string scope = kernel.scope();
+  CodeWriter &code = kernel.code;
+  kernel.openEntry("", {.threads = shape.threads(),
+                        .blocks = int32_t(kernel.cuda.getBlocks()),
+                        .dynamicShared = shape.sharedBytes(),
+                        .resident = int32_t(kernel.cuda.getResident())});
+  code.line("const auto weights = " + scope + "::weights(args);");
+  code.open("launchMatvec<" + scope +
+            "::kShape>(ctx, weights, [&](const auto &matvec, auto &ring) {");
+  code.line(scope + "::multiply(matvec, ring, args);");
+  code.close("});");
+  code.close();
+  const std::string weights = formatv(
+      "const auto args = ops.template operands<{0}>(); const auto weights = "
+      "{1}::weights(args); ",
+      kernel.operandCount(), scope);
+  EmittedStepPart &step = kernel.result.step;
+  step.call =
+      weights + formatv("step.template matvec<{0}::kShape>(weights, "
+                        "[&](const auto &matvec) {{ {0}::multiply(matvec, "
+                        "ring, args); });",
+                        scope)
+                    .str();
+  step.fetch =
+      weights +
+      formatv("step.template fetch<{0}::kShape>(weights, writer);", scope)
+          .str();
+  step.sharedBytes = shape.workBytes();
+  step.unitBytes = shape.unitBytes;
+  step.warps = shape.warps;
+}
+
 LogicalResult printCudaMatvec(CudaKernel &kernel) {
   auto segments = matchLinear(kernel.func);
   if (failed(segments))
@@ -161,52 +195,37 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   MatvecShape shape = shapeOf(kernel, *segments);
   kernel.result.sharedBytes =
       scratchOf(shape, kernel.cuda.getBlocks(), *segments);
-  CodeWriter &code = kernel.code;
-  kernel.openEntry("", {.threads = shape.threads(),
-                        .blocks = int32_t(kernel.cuda.getBlocks()),
-                        .dynamicShared = shape.sharedBytes(),
-                        .resident = int32_t(kernel.cuda.getResident())});
-  code.line(formatv("constexpr MatvecShape kShape{{{0}, {1}, {2}, {3}, {4}, "
-                    "{5}, {6}, {7}};",
-                    shape.columns, shape.tokens, shape.split, shape.warps,
-                    shape.stages, shape.unitBytes, shape.pairs, shape.scales)
-                .str());
-  code.open("auto list = segments<kShape.columns>(");
+  CodeWriter &config = kernel.config;
+  config.line(formatv("constexpr MatvecShape kShape{{{0}, {1}, {2}, {3}, {4}, "
+                      "{5}, {6}, {7}};",
+                      shape.columns, shape.tokens, shape.split, shape.warps,
+                      shape.stages, shape.unitBytes, shape.pairs, shape.scales)
+                  .str());
+  config.open("LATHE_DEVICE auto weights(" + kernel.operandsType() +
+              " args) {");
+  config.open("return segments<kShape.columns>(");
   for (size_t i = 0; i < segments->size(); ++i)
-    if (failed(printSegment(kernel, (*segments)[i],
+    if (failed(printSegment(kernel, config, (*segments)[i],
                             i + 1 < segments->size() ? "," : ");")))
       return failure();
-  code.close("");
-  code.line("UnitRings<kShape.rings()> rings{sharedMemory()};");
-  code.line("Matvec<kShape, decltype(list)> matvec(ctx, list, {sharedMemory() "
-            "+ kShape.rings().bytes(), blockX(), gridX()}, warp());");
-  code.line("rings.prepare();");
-  code.line("matvec.prepare();");
-  code.line("barrierInitFence();");
-  code.line("syncThreads();");
-  code.line("const MatvecRoles<kShape.warps> role{warp()};");
-  code.open("if (role.fetches()) {");
-  code.line("UnitWriter<kShape.rings()> writer(rings);");
-  code.line("return matvec.fetch(writer);");
-  code.close("}");
-  kernel.waitHere();
-  code.line("if (!role.multiplies())");
-  code.line("  return matvec.finish();");
-  code.line("if (!matvec.works())");
-  code.line("  return;");
+  config.close("");
+  config.close();
+  config.line("template <class Matvec, class Ring>");
+  config.open("LATHE_DEVICE void multiply(const Matvec &matvec, Ring &ring, " +
+              kernel.operandsType() + " args) {");
   graph::LinearOp first = segments->front().linears.front();
   // Scales are needed for this block's columns only, if columns are the row's.
   const bool single = inputParts(first).size() == 1;
   RowPrinter rows(
-      kernel.operands, code,
-      {RowScope::Kind::CudaTokens, "decltype(matvec)::Team()", shape.tokens,
+      kernel.operands, config,
+      {RowScope::Kind::CudaTokens, "typename Matvec::Team()", shape.tokens,
        "matvec.scales()", "matvec.partialScales()",
        single ? "matvec.firstColumn(), kShape.splitColumns()" : ""});
   if (failed(printMatvecInput(kernel, first, rows)))
     return failure();
-  code.line("UnitReader<kShape.rings()> ring(rings, warp());");
-  code.line("matvec.multiply(ring, x);");
-  code.close();
+  config.line("matvec.multiply(ring, x);");
+  config.close();
+  printMatvecEntry(kernel, shape);
   return success();
 }
 
@@ -262,7 +281,7 @@ LogicalResult printCudaMatmul(CudaKernel &kernel) {
   kernel.waitHere();
   code.open("matmul<kShape>(ctx, blockX(),");
   for (size_t i = 0; i < segments->size(); ++i)
-    if (failed(printSegment(kernel, (*segments)[i],
+    if (failed(printSegment(kernel, code, (*segments)[i],
                             i + 1 < segments->size() ? "," : ");")))
       return failure();
   code.close("");

@@ -9,6 +9,13 @@ int64_t PlannedState::byteSize(int64_t capacity) const {
   return ring > 0 ? bytes / dims[0] * ring : bytes;
 }
 
+const PlannedStep *Plan::findStep(int64_t tokens) const {
+  for (const PlannedStep &step : steps)
+    if (step.tokens == tokens)
+      return &step;
+  return nullptr;
+}
+
 const PlannedEntry *Plan::find(std::string_view function,
                                int64_t tokens) const {
   const PlannedEntry *prefill = nullptr;

@@ -102,12 +102,23 @@ struct PlannedEntry {
   std::vector<PlannedLaunch> launches;
 };
 
+/// A decode step of `tokens` as one cooperative launch: the launches of trunk
+/// and head in the persistent kernel (step.cuh in compiler/device/cuda).
+struct PlannedStep {
+  int64_t tokens;
+  int32_t kernel; ///< index into Plan::kernels; one stage
+};
+
 struct Plan {
   std::string target = "cpu"; ///< "cpu" or a CUDA architecture: "sm_90"
   std::vector<PlannedKernel> kernels;
   std::vector<PlannedWeight> weights;
   std::vector<PlannedState> states;
   std::vector<PlannedEntry> entries;
+  std::vector<PlannedStep> steps; ///< CUDA only
+
+  /// The step of exactly `tokens`, or null.
+  const PlannedStep *findStep(int64_t tokens) const;
 
   /// The entry that takes `tokens` rows: the decode entry of exactly that
   /// count if there is one, else the prefill entry; null if neither fits.

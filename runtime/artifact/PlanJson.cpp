@@ -30,6 +30,7 @@ Json toJson(const PlannedState &state);
 Json toJson(const PlannedIo &io);
 Json toJson(const PlannedLaunch &launch);
 Json toJson(const PlannedEntry &entry);
+Json toJson(const PlannedStep &step);
 
 template <typename T> Json arrayOf(const std::vector<T> &records) {
   Json array = Json::array();
@@ -234,15 +235,30 @@ PlannedEntry entryFrom(JsonFields fields, JsonProblem &problem) {
   return entry;
 }
 
+Json toJson(const PlannedStep &step) {
+  const auto &[tokens, kernel] = step;
+  return {{"tokens", tokens}, {"kernel", kernel}};
+}
+
+PlannedStep stepFrom(JsonFields fields) {
+  PlannedStep step;
+  auto &[tokens, kernel] = step;
+  tokens = fields.integer<int64_t>("tokens");
+  kernel = fields.integer<int32_t>("kernel");
+  fields.finish();
+  return step;
+}
+
 } // namespace
 
 std::string planToJson(const Plan &plan) {
-  const auto &[target, kernels, weights, states, entries] = plan;
+  const auto &[target, kernels, weights, states, entries, steps] = plan;
   return readableText({{"target", target},
                        {"kernels", arrayOf(kernels)},
                        {"weights", arrayOf(weights)},
                        {"states", arrayOf(states)},
-                       {"entries", arrayOf(entries)}});
+                       {"entries", arrayOf(entries)},
+                       {"steps", arrayOf(steps)}});
 }
 
 StatusOr<Plan> planFromJson(std::string_view text, const std::string &file) {
@@ -250,7 +266,7 @@ StatusOr<Plan> planFromJson(std::string_view text, const std::string &file) {
   JsonProblem problem{file, {}};
   JsonFields fields(root, "", problem);
   Plan plan;
-  auto &[target, kernels, weights, states, entries] = plan;
+  auto &[target, kernels, weights, states, entries, steps] = plan;
   target = fields.text("target");
   kernels = fields.objects("kernels", kernelFrom);
   weights = fields.objects("weights", weightFrom);
@@ -258,6 +274,7 @@ StatusOr<Plan> planFromJson(std::string_view text, const std::string &file) {
   entries = fields.objects("entries", [&](JsonFields entry) {
     return entryFrom(std::move(entry), problem);
   });
+  steps = fields.objects("steps", stepFrom);
   fields.finish();
   LATHE_RETURN_IF_ERROR(problem.status);
   LATHE_RETURN_IF_ERROR(annotate(checkPlan(plan), file));

@@ -29,6 +29,17 @@ struct LatheLaunch {
   int capacity;       ///< positions that each KV cache holds
 };
 
+/// A launch inside the persistent step, which runs the launches of a whole step
+/// one after the other: entry(LatheLaunch, const LatheStage *, int launches, int
+/// stages), where a launch has as many stages as entries of its own. The step
+/// counts arrivals in the last of the counters.
+#define LATHE_STAGE_OPERANDS 16
+struct LatheStage {
+  int kernel; ///< its index in the plan
+  int padding;
+  void *operands[LATHE_STAGE_OPERANDS];
+};
+
 /// Where a dense weight's values come from.
 enum { LATHE_PACK_F32, LATHE_PACK_F16, LATHE_PACK_BF16 };
 
@@ -71,7 +82,8 @@ enum {
   LATHE_SAMPLE_NOTHING,  ///< all logits are minus infinity
 };
 
-/// Counters for "the last block to arrive combines".
+/// Counters for "the last block to arrive combines"; the last one is the
+/// persistent step's.
 #define LATHE_COUNTERS 16384
 
 /// Rows of the ring that holds the inputs of a short convolution: position p

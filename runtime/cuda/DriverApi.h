@@ -96,7 +96,10 @@ inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kMemHostPortable = 1;
 
 /// CUlaunchAttributeID.
-enum class LaunchAttributeId : int { ProgrammaticStreamSerialization = 6 };
+enum class LaunchAttributeId : int {
+  Cooperative = 2,
+  ProgrammaticStreamSerialization = 6
+};
 
 /// CUlaunchAttribute: the driver's value is a union padded to 64 bytes.
 struct LaunchAttribute {
@@ -104,6 +107,7 @@ struct LaunchAttribute {
   char pad[4];
   union {
     char bytes[64];
+    int cooperative;
     int programmaticStreamSerializationAllowed;
     unsigned long long align;
   } value;

@@ -59,8 +59,13 @@ Status Stream::launch(const Function &function, const LaunchShape &shape,
   Context &context = stream.owner();
   LATHE_RETURN_IF_ERROR(context.enter());
   abi::LaunchAttribute attribute{};
-  attribute.id = abi::LaunchAttributeId::ProgrammaticStreamSerialization;
-  attribute.value.programmaticStreamSerializationAllowed = 1;
+  if (shape.cooperative) {
+    attribute.id = abi::LaunchAttributeId::Cooperative;
+    attribute.value.cooperative = 1;
+  } else {
+    attribute.id = abi::LaunchAttributeId::ProgrammaticStreamSerialization;
+    attribute.value.programmaticStreamSerializationAllowed = 1;
+  }
   abi::LaunchConfig config{};
   config.gridX = shape.gridX;
   config.gridY = shape.gridY;
@@ -71,7 +76,7 @@ Status Stream::launch(const Function &function, const LaunchShape &shape,
   config.dynamicSharedBytes = shape.dynamicShared;
   config.stream = stream.get();
   config.attributes = &attribute;
-  config.attributeCount = shape.programmatic ? 1 : 0;
+  config.attributeCount = shape.programmatic || shape.cooperative ? 1 : 0;
   // The message is made only when there is an error: this is the hot path.
   auto result = context.api().launchKernelEx(&config, function.handle,
                                              arguments, nullptr);

@@ -33,6 +33,8 @@ struct LaunchShape {
   /// must wait (griddepcontrol.wait) before it reads what that one wrote, and
   /// before it writes what that one reads.
   bool programmatic = false;
+  /// All blocks run at the same time, or the launch fails. Not programmatic.
+  bool cooperative = false;
 };
 
 /// Movable. Independent of other streams and of the default stream.

@@ -23,15 +23,6 @@ template <class T> T *pointer(DeviceAddress address) {
 
 } // namespace
 
-/// An entry of a cubin with its launch shape.
-struct CudaEngine::Stage {
-  cuda::Function function;
-  const PlannedStage *planned;
-};
-struct CudaEngine::Kernel {
-  std::vector<Stage> stages;
-};
-
 CudaEngine::CudaEngine(cuda::Context &context, const Plan &plan,
                        const CudaEngineOptions &options)
     : Engine(plan, options.context, options.prefillChunk), owner(context),
@@ -50,6 +41,7 @@ CudaEngine::create(cuda::Context &context, const Plan &plan,
   LATHE_RETURN_IF_ERROR(engine->loadWeights(weights));
   LATHE_RETURN_IF_ERROR(engine->setSampling({}, 0));
   LATHE_RETURN_IF_ERROR(engine->reset());
+  LATHE_RETURN_IF_ERROR(engine->prepareSteps());
   LATHE_RETURN_IF_ERROR(engine->captureStep());
   return engine;
 }
@@ -343,12 +335,9 @@ Status CudaEngine::captureStep() {
   const PlannedEntry *head = plan.find("head", 1);
   if (!trunk || !head || trunk->prefill || head->prefill)
     return absl::OkStatus();
-  const RowsView hidden = outputOf(*trunk, 1);
   LATHE_ASSIGN_OR_RETURN(stepGraph, stream.capture([&]() -> Status {
     int count = 0;
-    LATHE_RETURN_IF_ERROR(launchAll(*trunk, 1, -1, 0, &count));
-    LATHE_RETURN_IF_ERROR(launchAll(
-        *head, 1, -1, reinterpret_cast<DeviceAddress>(hidden.data), &count));
+    LATHE_RETURN_IF_ERROR(queueStep(1, &count));
     LATHE_RETURN_IF_ERROR(
         queueChoice(reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data),
                     *trunk, &count));

@@ -28,6 +28,10 @@ namespace lathe {
 /// Cubins by kernel name; "runtime" is compiler/device/cuda/runtime.cu.
 using CudaImages = std::map<std::string, std::string>;
 
+/// How decode steps run: their launches one by one, or one persistent kernel.
+/// The results are the same bits.
+enum class StepEntry { Auto, Launches, Persistent };
+
 struct CudaEngineOptions {
   int64_t context = 4096;      ///< positions that fit in the KV caches
   int64_t prefillChunk = 1024; ///< most prompt tokens per run of the trunk
@@ -36,6 +40,8 @@ struct CudaEngineOptions {
   bool synthetic = false;
   /// Let kernels overlap; off to measure what that gains.
   bool programmatic = true;
+  /// Auto measures both after loading and takes the faster one.
+  StepEntry entry = StepEntry::Auto;
   LoadProgress progress; ///< may be null
 };
 
@@ -77,14 +83,22 @@ public:
                         int32_t kernel, int repetitions);
   /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
+  /// Whether steps of `tokens` run as one persistent kernel.
+  bool isPersistent(int64_t tokens) const;
   /// Bytes per second at which the GPU reads its weights.
   StatusOr<double> readBandwidth();
   /// Moves the position without computing: what lies in the states is used.
   void skipTo(int64_t position);
 
 private:
-  struct Stage;
-  struct Kernel;
+  /// An entry of a cubin with its launch shape.
+  struct Stage {
+    cuda::Function function;
+    const PlannedStage *planned;
+  };
+  struct Kernel {
+    std::vector<Stage> stages;
+  };
 
   CudaEngine(cuda::Context &context, const Plan &plan,
              const CudaEngineOptions &options);
@@ -106,6 +120,13 @@ private:
   Status play(const PlannedEntry &entry, int64_t tokens);
   Status sendStep(const PlannedEntry &entry, int64_t tokens, int64_t position);
   Status send(cuda::DeviceAddress to, const void *from, size_t bytes);
+  /// Writes the tables of the persistent steps; chooses the entry.
+  Status prepareSteps();
+  Status fillStepTable(const PlannedStep &step, cuda::DeviceAddress table);
+  StatusOr<bool> persistentIsFaster();
+  /// Queues trunk, and head on the trunk's output, of a decode step.
+  Status queueStep(int64_t tokens, int *count);
+  Status launchPersistent(const PlannedStep &step, int *count);
   Status captureStep();
   /// Queues the choice among a row of logits for the token behind the
   /// position in `entry`'s step, and its way to host memory.
@@ -134,6 +155,7 @@ private:
   cuda::Function sampleHighest, sampleWeigh, sampleChoose;
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;
+  bool persistent = false;     ///< the chosen entry
   int64_t devicePosition = -1; ///< of the step graph, -1: unknown
   int32_t deviceToken = -1;    ///< in the trunk's input; -1: unknown
 };

@@ -99,11 +99,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
-    LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, &count));
-    LATHE_RETURN_IF_ERROR(launchAll(
-        *head, tokens, -1,
-        reinterpret_cast<DeviceAddress>(outputOf(*trunk, tokens).data),
-        &count));
+    LATHE_RETURN_IF_ERROR(queueStep(tokens, &count));
     return queueChoice(
         reinterpret_cast<DeviceAddress>(outputOf(*head, tokens).data), *trunk,
         &count);

@@ -101,6 +101,14 @@ static void placeIo(const Plan &plan, CudaMemory &memory, Layer &layer) {
   layer.row("inputs and outputs");
 }
 
+int64_t stepLaunches(const Plan &plan, int64_t tokens) {
+  int64_t count = 0;
+  for (const char *function : {"trunk", "head"})
+    if (const PlannedEntry *entry = plan.find(function, tokens))
+      count += int64_t(entry->launches.size());
+  return count;
+}
+
 CudaMemory layOutCuda(const Plan &plan, int64_t context) {
   CudaMemory memory;
   Layer layer(memory);
@@ -121,8 +129,11 @@ CudaMemory layOutCuda(const Plan &plan, int64_t context) {
   layer.row("kernel scratch");
   memory.counters = layer.take(LATHE_COUNTERS * int64_t(sizeof(unsigned)));
   memory.steps = layer.take(int64_t(plan.entries.size()) * 256);
+  for (const PlannedStep &step : plan.steps)
+    memory.stepTables.push_back(layer.take(stepLaunches(plan, step.tokens) *
+                                           int64_t(sizeof(LatheStage))));
   memory.sampling = layer.take(kSamplingBytes);
-  layer.row("counters and sampling");
+  layer.row("counters, tables and sampling");
   memory.upload = layer.take(2 * kUploadBytes);
   layer.row("upload");
   memory.table.total = memory.total;

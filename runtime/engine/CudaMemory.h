@@ -42,6 +42,8 @@ struct CudaMemory {
   int64_t scratch = 0;
   int64_t counters = 0;
   int64_t steps = 0; ///< a LatheStep per entry, 256 bytes apart
+  /// A table of LatheStage per persistent step, by index in the plan.
+  std::vector<int64_t> stepTables;
   int64_t sampling = 0;
   int64_t upload = 0;
   int64_t weightBytes = 0, stateBytes = 0;
@@ -49,6 +51,9 @@ struct CudaMemory {
 
   MemoryPlan table; ///< the same as rows
 };
+
+/// Launches of trunk and head for `tokens`.
+int64_t stepLaunches(const Plan &plan, int64_t tokens);
 
 /// REQUIRES: a plan for a CUDA target.
 CudaMemory layOutCuda(const Plan &plan, int64_t context);

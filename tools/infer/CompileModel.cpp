@@ -69,6 +69,7 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
     compile.prefillForm = options.prefillForm;
   compile.decodeTokens = options.decodeTokens;
   compile.strict = options.strict;
+  compile.persistent = options.entry != "launches";
   compile.graphFile = options.graph;
   compile.threads = options.threads > 0 ? options.threads : coreCount();
   compile.sms = sms;

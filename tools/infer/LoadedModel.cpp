@@ -172,6 +172,9 @@ static Status createCuda(const ModelOptions &options, int64_t context,
   engine.loadThreads = std::min(model.threads, 4);
   engine.synthetic = model.files->isSynthetic();
   engine.programmatic = !options.noOverlap;
+  engine.entry = options.entry == "launches"     ? StepEntry::Launches
+                 : options.entry == "persistent" ? StepEntry::Persistent
+                                                 : StepEntry::Auto;
   engine.progress = progress;
   auto weights = model.files->weights();
   LATHE_ASSIGN_OR_RETURN(auto created,

@@ -32,7 +32,8 @@ struct ModelOptions {
   std::string prefillForm;       ///< "": "mixed" on the CPU, "half" on a GPU
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
-  bool noOverlap = false; ///< GPU: kernels strictly one after another
+  std::string entry = "auto"; ///< GPU: "auto", "launches" or "persistent"
+  bool noOverlap = false;     ///< GPU: kernels strictly one after another
   bool quiet = false;
 };
 

@@ -52,6 +52,11 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
   verb->add_option("--device", model.device,
                    "auto, cpu, cuda or cuda:N; auto is a GPU if there is one")
       ->check(isDevice);
+  verb->add_option("--entry", model.entry,
+                   "GPU: a decode step as single launches, as one persistent "
+                   "kernel, or as the faster of the two (auto)")
+      ->check(CLI::IsMember({"auto", "launches", "persistent"}))
+      ->capture_default_str();
   verb->add_option("--kv", model.kv,
                    "KV cache: f16 or f32; default: f16 on "
                    "a GPU, f32 on the CPU")

@@ -89,6 +89,22 @@ LATHE_DEVICE u64 atomicAddDevice(u64 *p, u64 value) {
   return atomicAdd(p, value);
 }
 
+/// Adds 1 to *p after everything that this thread has seen written; blocks that
+/// then waitForCount() see that too.
+LATHE_DEVICE void signalCount(u32 *p) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(p) : "memory");
+}
+/// Waits until *p, which only grows, is at least `count`.
+LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {
+  u32 found;
+  do
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                 : "=r"(found)
+                 : "l"(p)
+                 : "memory");
+  while (found < count);
+}
+
 /// Programmatic dependent launch: wait until the launches before this one have
 /// finished and their writes are visible; let the next one start early. Every
 /// entry waits before it touches anything but weights.
@@ -151,6 +167,11 @@ LATHE_DEVICE void barrierInit(Barrier *b, int arrivals) {
       "mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(sharedAddress(b)),
       "r"(arrivals)
       : "memory");
+}
+/// Ends a barrier at which nobody waits: its memory may be initialised anew.
+LATHE_DEVICE void barrierEnd(Barrier *b) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(sharedAddress(b))
+               : "memory");
 }
 /// Makes barrierInit visible to the copy engine; before the syncThreads.
 LATHE_DEVICE void barrierInitFence() {

@@ -17,8 +17,9 @@ constexpr int kMatvecSlice = 256;
 /// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
 /// They wait for memory, which the warps that multiply must not.
 constexpr int kMatvecFinishers = 3;
-/// Most groups of warps that work on different row tiles.
-constexpr int kMatvecGroups = 8;
+/// Most groups of warps that work on different row tiles, and most row tiles
+/// that may be unfinished at a time.
+constexpr int kMatvecGroups = 8, kMatvecBuffers = 8;
 /// Pieces that a row tile may be cut into when there are too few to go round,
 /// by slices: an item's sum is always that of its quarters.
 constexpr int kMatvecQuarters = 4;
@@ -82,7 +83,7 @@ struct MatvecShape {
   }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
-    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : 8;
+    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : kMatvecBuffers;
     return wanted < groups() ? groups() : wanted;
   }
   /// Partial sums of the unfinished row tiles.
@@ -91,16 +92,18 @@ struct MatvecShape {
   }
   constexpr int scaleBytes() const { return (scales + workers()) * tokens * 4; }
 
-  // From the start of the shared memory that is not rings.
-  constexpr int partialsAt() const { return inputBytes(); }
-  constexpr int barriersAt() const { return partialsAt() + partialBytes(); }
-  constexpr int scalesAt() const {
-    return (barriersAt() + 2 * buffers() * 8 + 15) / 16 * 16;
-  }
+  // From the start of the shared memory that is not rings; the barriers of the
+  // buffers come first, for all shapes alike.
+  constexpr int inputAt() const { return 2 * kMatvecBuffers * 8; }
+  constexpr int partialsAt() const { return inputAt() + inputBytes(); }
+  constexpr int scalesAt() const { return partialsAt() + partialBytes(); }
   constexpr int workBytes() const { return scalesAt() + scaleBytes(); }
   /// In a launch of its own: the rings come first.
   constexpr int sharedBytes() const { return rings().bytes() + workBytes(); }
 };
+
+/// Shared memory of the persistent step (step.cuh) beside rings and stages.
+constexpr int kStepSharedBytes = 128;
 
 /// Bytes of a row tile of `weights` weights.
 constexpr int matvecTileBytes(const CudaPacking &packing, int columns,

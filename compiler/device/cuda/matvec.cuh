@@ -51,8 +51,7 @@ public:
                              MatvecPlace place, int warpId)
       : ctx(ctx), list(list), place(place), warpId(warpId),
         split(place.block % kShape.split),
-        buffers(place.shared + kShape.partialsAt(),
-                (Barrier *)(place.shared + kShape.barriersAt())) {}
+        buffers(place.shared + kShape.partialsAt(), (Barrier *)place.shared) {}
 
   /// Whether there is something to multiply for this warp.
   LATHE_DEVICE_MEMBER bool works() const { return warpId < kShape.workers(); }
@@ -67,15 +66,15 @@ public:
     return scales() + kShape.scales * kTokens;
   }
 
-  /// Before the block's warps go their ways: initialises barriers. The first
-  /// threads of the block call; then comes a barrierInitFence and all meet.
+  /// Before the block's warps go their ways, the first one initialises
+  /// barriers; then comes a barrierInitFence and all meet.
   LATHE_DEVICE_MEMBER void prepare() const { buffers.prepare(); }
 
   /// The warp's activations: f as in MatvecInput::fill. Ends when all of the
   /// team have theirs.
   template <class F> LATHE_DEVICE_MEMBER SliceX<kTokens> input(F f) const {
     SliceX<kTokens> x;
-    MatvecInput<kShape>(place.shared, firstColumn(), warpId,
+    MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
                         warpId % kShape.slices())
         .fill(x, f);
     return x;

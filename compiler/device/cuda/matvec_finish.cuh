@@ -36,12 +36,12 @@ public:
   LATHE_DEVICE_MEMBER MatvecBuffers(char *sums, Barrier *barriers)
       : sums((float *)sums), barriers(barriers) {}
 
-  /// All lanes arrive: the workers of a group fill a buffer, a finisher empties
-  /// it.
+  /// By one warp. All lanes arrive: the workers of a group fill a buffer, a
+  /// finisher empties it.
   LATHE_DEVICE_MEMBER void prepare() const {
-    if (threadX() < 2 * kBuffers)
-      barrierInit(barriers + threadX(),
-                  threadX() < kBuffers ? 32 * kShape.slices() : 32);
+    if (lane() < 2 * kMatvecBuffers)
+      barrierInit(barriers + lane(),
+                  lane() < kMatvecBuffers ? 32 * kShape.slices() : 32);
   }
   LATHE_DEVICE_MEMBER MatvecBuffers of(int turn, int group) const {
     MatvecBuffers buffer = *this;
@@ -63,11 +63,11 @@ public:
   }
   LATHE_DEVICE_MEMBER void waitEmpty() const {
     if (number >= kBuffers)
-      barrierWait(barriers + kBuffers + number % kBuffers,
+      barrierWait(barriers + kMatvecBuffers + number % kBuffers,
                   (number / kBuffers - 1) & 1);
   }
   LATHE_DEVICE_MEMBER void arriveEmpty() const {
-    barrierArrive(barriers + kBuffers + number % kBuffers);
+    barrierArrive(barriers + kMatvecBuffers + number % kBuffers);
   }
 
 private:

@@ -42,10 +42,30 @@ LATHE_DEVICE void gatherRow(const Table &table, const int *ids, float *out) {
     out[(i64)t * strideOf(kColumns) + column] = table.at(ids[t], column);
 }
 
+/// The rows of kTokens tokens, by block `block` of `blocks`.
+template <int kColumns, int kTokens, class Team, class Table>
+LATHE_DEVICE void gatherRows(Team team, int block, int blocks,
+                             const Table &table, const int *ids, float *out) {
+  for (int i = block * team.size() + team.rank(); i < kTokens * kColumns;
+       i += blocks * team.size()) {
+    const int t = i / kColumns, column = i % kColumns;
+    out[(i64)t * strideOf(kColumns) + column] = table.at(ids[t], column);
+  }
+}
+/// f(t) for every token, by one block each.
+template <int kTokens, class Team, class F>
+LATHE_DEVICE void eachToken(Team team, int block, int blocks, F f) {
+  for (int t = block; t < kTokens; t += blocks) {
+    f(t);
+    team.sync(); // f has used the same shared memory
+  }
+}
+
 /// y[k] = f(0, k) for the columns of one row. Rows are padded to fours.
-template <int kWidth, class F> LATHE_DEVICE void eachColumn(float *y, F f) {
+template <int kWidth, class Team, class F>
+LATHE_DEVICE void eachColumn(Team team, float *y, F f) {
 #pragma unroll 4
-  for (int k = threadX() * 4; k < kWidth; k += threadCount() * 4) {
+  for (int k = team.rank() * 4; k < kWidth; k += team.size() * 4) {
     Float4 v = fourOf<kWidth>(f, 0, k);
     if (k + 4 <= kWidth) {
       *(Float4 *)(y + k) = v;

@@ -116,6 +116,14 @@ LATHE_DEVICE u32 ballot(bool vote) {
 }
 
 LATHE_DEVICE void fenceDevice() {}
+LATHE_DEVICE void signalCount(u32 *p) {
+  __atomic_fetch_add(p, 1, __ATOMIC_RELEASE);
+}
+/// Blocks run one after the other: only a grid of one block may wait.
+LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {
+  if (*p < count)
+    latheEmulator->fail("waitForCount: nobody is left to signal");
+}
 LATHE_DEVICE u32 atomicAddDevice(u32 *p, u32 value) {
   return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }
@@ -169,6 +177,7 @@ typedef u64 Barrier;
 LATHE_DEVICE void barrierInit(Barrier *b, int arrivals) {
   latheEmulator->barrierInit(b, arrivals);
 }
+LATHE_DEVICE void barrierEnd(Barrier *) {}
 LATHE_DEVICE void barrierInitFence() {}
 LATHE_DEVICE void barrierArrive(Barrier *b) {
   latheEmulator->barrierArrive(b, 0);

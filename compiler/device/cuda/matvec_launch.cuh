@@ -1,0 +1,45 @@
+//===- matvec_launch.cuh - a matvec as a launch of its own ------*- CUDA
+//-*-===//
+
+#ifndef LATHE_COMPILER_DEVICE_CUDA_MATVEC_LAUNCH_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_MATVEC_LAUNCH_CUH
+
+#include "compiler/device/cuda/matvec.cuh"
+#include "compiler/device/cuda/operands.cuh"
+
+namespace lathe {
+
+/// The whole of a block: kShape.threads() threads, kShape.sharedBytes() of
+/// shared memory. multiply(matvec, ring) prepares the activations of a warp
+/// that works and multiplies.
+template <MatvecShape kShape, class List, class Multiply>
+LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
+                               Multiply multiply) {
+  constexpr UnitRingShape kRings = kShape.rings();
+  const MatvecRoles<kShape.warps> role{warp()};
+  UnitRings<kRings> rings{sharedMemory()};
+  const Matvec<kShape, List> matvec(
+      ctx, list, {sharedMemory() + kRings.bytes(), blockX(), gridX()},
+      role.warp);
+  rings.prepare();
+  if (role.warp == 0)
+    matvec.prepare();
+  barrierInitFence();
+  syncThreads();
+  if (role.fetches()) {
+    UnitWriter<kRings> writer(rings);
+    return matvec.fetch(writer);
+  }
+  waitForPrevious();
+  launchNext();
+  if (!role.multiplies())
+    return matvec.finish();
+  if (!matvec.works())
+    return;
+  UnitReader<kRings> ring(rings, role.warp);
+  multiply(matvec, ring);
+}
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CUDA_MATVEC_LAUNCH_CUH

@@ -1,0 +1,140 @@
+//===- step.cuh - all launches of a step in one -----------------*- CUDA
+//-*-===//
+//
+// The persistent step: one block per SM runs the stages of a whole decode step,
+// the same device functions that the launches of their own call, with the same
+// share of the work, hence the same bits.
+//
+// A stage begins when all blocks have finished the one before. Weights depend
+// on nobody: the warp that fetches them runs through the stages by itself, so
+// the rings fill with the weights of the next matvec while its activations are
+// awaited.
+//
+// Needs a cooperative launch.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DEVICE_CUDA_STEP_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_STEP_CUH
+
+#include "compiler/device/cuda/matvec.cuh"
+#include "compiler/device/cuda/operands.cuh"
+
+namespace lathe {
+
+/// kBlocks blocks of kWarps + kMatvecFinishers + 1 warps; kRings for all
+/// matvecs, whose readers are kWarps.
+template <UnitRingShape kRings, int kWarps, int kBlocks> class PersistentStep {
+public:
+  /// Threads that take part in a stage: all but the warp that fetches.
+  static constexpr int kThreads = 32 * (kWarps + kMatvecFinishers);
+  static constexpr int kGrid = kBlocks;
+  using Team = WarpTeam<kWarps + kMatvecFinishers, 0>;
+
+  /// `stages`: how often matvec() and other() will be called.
+  LATHE_DEVICE_MEMBER PersistentStep(const LatheLaunch &ctx, int stages)
+      : ctx(ctx), stages(stages), role{warp()}, rings{sharedMemory()},
+        finished((u32 *)(sharedMemory() + kRings.bytes())),
+        shared(sharedMemory() + kRings.bytes() + kStepSharedBytes),
+        arrivals(ctx.counters + LATHE_COUNTERS - 1) {}
+
+  LATHE_DEVICE_MEMBER void prepare() const {
+    rings.prepare();
+    if (threadX() == 0)
+      *finished = 0;
+    if (threadX() < 2 * kMatvecBuffers) // every matvec's own take their place
+      barrierInit((Barrier *)shared + threadX(), 1);
+    barrierInitFence();
+    syncThreads();
+  }
+  LATHE_DEVICE_MEMBER bool fetches() const { return role.fetches(); }
+  LATHE_DEVICE_MEMBER static Team team() { return Team(); }
+  LATHE_DEVICE_MEMBER UnitWriter<kRings> writer() const {
+    return UnitWriter<kRings>(rings);
+  }
+  LATHE_DEVICE_MEMBER UnitReader<kRings> reader() const {
+    return UnitReader<kRings>(rings, role.multiplies() ? role.warp : 0);
+  }
+
+  template <MatvecShape kShape, class List, class Writer>
+  LATHE_DEVICE_MEMBER void fetch(const List &list, Writer &writer) const {
+    static_assert(kShape.warps == kWarps &&
+                  kShape.unitBytes <= kRings.slotBytes);
+    Matvec<kShape, List>(ctx, list, place(), role.warp).fetch(writer);
+  }
+
+  /// A matvec; multiply(matvec) as in launchMatvec.
+  template <MatvecShape kShape, class List, class Multiply>
+  LATHE_DEVICE_MEMBER void matvec(const List &list, Multiply multiply) {
+    const int stage = next++;
+    const Matvec<kShape, List> matvec(ctx, list, place(), role.warp);
+    if (role.warp == 0) {
+      awaitStage(stage);
+      if (lane() < 2 * kMatvecBuffers)
+        barrierEnd((Barrier *)shared + lane());
+      matvec.prepare();
+      barrierInitFence();
+    }
+    Team().sync();
+    if (role.multiplies()) {
+      if (matvec.works())
+        multiply(matvec);
+      return;
+    }
+    matvec.finish();
+    syncWarp();
+    if (lane() != 0)
+      return;
+    fenceDevice();
+    if (atomicAddShared(finished, 1) != kMatvecFinishers - 1)
+      return;
+    *finished = 0;
+    leave(stage);
+  }
+
+  /// Any other stage: run(shared, block), which all threads of the team call.
+  template <class Run>
+  LATHE_DEVICE_MEMBER void other(Run run) {
+    const int stage = next++;
+    if (role.warp == 0)
+      awaitStage(stage);
+    Team().sync();
+    run(shared + 2 * kMatvecBuffers * 8, blockX());
+    Team().sync();
+    if (threadX() == 0)
+      leave(stage);
+  }
+
+private:
+  LATHE_DEVICE_MEMBER MatvecPlace place() const {
+    return {shared, blockX(), kBlocks};
+  }
+  /// By one warp: waits until all blocks have left the stage before.
+  LATHE_DEVICE_MEMBER void awaitStage(int stage) const {
+    if (lane() == 0)
+      waitForCount(arrivals, stage * kBlocks);
+    syncWarp();
+  }
+  /// By one thread, which has seen all writes of the block.
+  LATHE_DEVICE_MEMBER void leave(int stage) const {
+    fenceDevice();
+    if (stage + 1 < stages)
+      return signalCount(arrivals);
+    // Nobody waits any more: the last block leaves zero behind.
+    if (atomicAddDevice(arrivals, 1) == (u32)stages * kBlocks - 1)
+      *arrivals = 0;
+  }
+
+  const LatheLaunch &ctx;
+  const int stages;
+  int next = 0; ///< stage
+  const MatvecRoles<kWarps> role;
+  const UnitRings<kRings> rings;
+  u32 *const finished; ///< finishers that are through with the stage
+  char *const shared;  ///< of a stage
+  u32 *const arrivals;
+};
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CUDA_STEP_CUH

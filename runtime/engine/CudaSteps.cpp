@@ -1,0 +1,107 @@
+//===- CudaSteps.cpp - decode steps of CudaEngine -------------------------===//
+
+#include "runtime/engine/CudaEngine.h"
+
+#include <algorithm>
+
+namespace lathe {
+
+using cuda::DeviceAddress;
+
+bool CudaEngine::isPersistent(int64_t tokens) const {
+  return persistent && plan.findStep(tokens);
+}
+
+Status CudaEngine::fillStepTable(const PlannedStep &step, DeviceAddress table) {
+  std::vector<LatheStage> stages;
+  DeviceAddress input = 0;
+  for (const char *function : {"trunk", "head"}) {
+    const PlannedEntry *entry = plan.find(function, step.tokens);
+    if (!entry)
+      return internalError(std::string("the plan has a step without a ") +
+                           function);
+    for (const PlannedLaunch &launch : entry->launches) {
+      LatheStage &stage = stages.emplace_back(LatheStage{});
+      stage.kernel = launch.kernel;
+      if (launch.operands.size() > LATHE_STAGE_OPERANDS)
+        return internalError("a kernel of a persistent step has too many "
+                             "operands");
+      for (size_t i = 0; i < launch.operands.size(); ++i)
+        stage.operands[i] = reinterpret_cast<void *>(
+            resolve(launch.operands[i], *entry, input));
+    }
+    input = reinterpret_cast<DeviceAddress>(outputOf(*entry, step.tokens).data);
+  }
+  return send(table, stages.data(), stages.size() * sizeof(LatheStage));
+}
+
+Status CudaEngine::prepareSteps() {
+  if (plan.steps.empty() && options.entry == StepEntry::Persistent)
+    return modelError("the bundle has no persistent steps; compile it without "
+                      "--entry launches, or run with --entry auto");
+  if (plan.steps.empty() || options.entry == StepEntry::Launches)
+    return absl::OkStatus();
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const PlannedStage &stage =
+        plan.kernels[size_t(plan.steps[i].kernel)].stages.front();
+    if (stage.blocks > owner.device().sms && options.entry == StepEntry::Auto)
+      return absl::OkStatus();
+    if (stage.blocks > owner.device().sms)
+      return capacityError("the persistent step was compiled for " +
+                           std::to_string(stage.blocks) +
+                           " multiprocessors, this GPU has " +
+                           std::to_string(owner.device().sms));
+    LATHE_RETURN_IF_ERROR(
+        fillStepTable(plan.steps[i], buffer.address() + layout.stepTables[i]));
+  }
+  persistent = true;
+  if (options.entry == StepEntry::Auto && plan.findStep(1)) {
+    LATHE_ASSIGN_OR_RETURN(persistent, persistentIsFaster());
+  }
+  return absl::OkStatus();
+}
+
+/// Plays a step of one token a few times each way, and forgets what it did.
+StatusOr<bool> CudaEngine::persistentIsFaster() {
+  constexpr int kRepetitions = 5;
+  LATHE_ASSIGN_OR_RETURN(Timing together, timeStep(1, kRepetitions));
+  persistent = false;
+  LATHE_ASSIGN_OR_RETURN(Timing apart, timeStep(1, kRepetitions));
+  LATHE_RETURN_IF_ERROR(reset());
+  return together.seconds < apart.seconds;
+}
+
+Status CudaEngine::launchPersistent(const PlannedStep &step, int *count) {
+  const PlannedEntry &trunk = *plan.find("trunk", step.tokens);
+  const PlannedStage &planned = plan.kernels[size_t(step.kernel)].stages[0];
+  LatheLaunch ctx = launchContext(trunk);
+  DeviceAddress table =
+      buffer.address() + layout.stepTables[size_t(&step - plan.steps.data())];
+  int launches = int(stepLaunches(plan, step.tokens)), stages = 0;
+  for (const char *function : {"trunk", "head"})
+    for (const PlannedLaunch &launch :
+         plan.find(function, step.tokens)->launches)
+      stages += int(plan.kernels[size_t(launch.kernel)].stages.size());
+  void *arguments[] = {&ctx, &table, &launches, &stages};
+  cuda::LaunchShape shape;
+  shape.gridX = unsigned(planned.blocks);
+  shape.threads = unsigned(planned.threads);
+  shape.dynamicShared = unsigned(planned.dynamicShared);
+  shape.cooperative = true;
+  ++*count;
+  return stream.launch(kernels[size_t(step.kernel)].stages[0].function, shape,
+                       arguments);
+}
+
+Status CudaEngine::queueStep(int64_t tokens, int *count) {
+  if (isPersistent(tokens))
+    return launchPersistent(*plan.findStep(tokens), count);
+  const PlannedEntry *trunk = plan.find("trunk", tokens);
+  const PlannedEntry *head = plan.find("head", tokens);
+  LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, count));
+  return launchAll(
+      *head, tokens, -1,
+      reinterpret_cast<DeviceAddress>(outputOf(*trunk, tokens).data), count);
+}
+
+} // namespace lathe
