@@ -141,8 +141,7 @@ private:
   /// Calls visit(part of s, where it is in the plain state) for the four
   /// columns of each of this thread's keys.
   template <class Visit> LATHE_DEVICE_MEMBER void visitState(Visit visit) {
-    float *first = args.state +
-                   (i64)(slice.head * D::kK + firstKey()) * D::kV +
+    float *first = args.state + (i64)(slice.head * D::kK + firstKey()) * D::kV +
                    slice.column + quad();
 #pragma unroll
     for (int p = 0; p < D::kKeys; ++p)
@@ -174,7 +173,8 @@ private:
       partials[(slice.warp * 2 + (first + i) / 4) * D::kColumns + quad() +
                (first + i) % 4] = x[i];
   }
-  LATHE_DEVICE_MEMBER void keysOf(const float *row, float (&x)[D::kKeys]) const {
+  LATHE_DEVICE_MEMBER void keysOf(const float *row,
+                                  float (&x)[D::kKeys]) const {
     if constexpr (D::kKeys == 4) {
       Float4 v = *(const Float4 *)(row + firstKey());
       x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;

@@ -124,8 +124,8 @@ template <class Cfg> struct DeltaStepInputs {
                              channel));
 #pragma unroll
       for (int j = 0; j < D::kTaps; ++j)
-        weight[p][j] = *(const Float2 *)(args.convWeight + j * D::kChannels +
-                                         channel);
+        weight[p][j] =
+            *(const Float2 *)(args.convWeight + j * D::kChannels + channel);
     }
     loadTaps<Cfg>(args, valueChannel(slice), valueWeight);
     aLog = args.aLog[slice.head];
@@ -146,10 +146,9 @@ template <class Cfg> struct DeltaStepInputs {
 #pragma unroll
     for (int j = 0; j < D::kTaps; ++j) {
       const int t = token - kBefore + j;
-      valueIn[j] =
-          loadFresh((t < 0 ? ringRow<Cfg>(args, position + t)
-                           : args.qkv + t * D::kInStride) +
-                    channel);
+      valueIn[j] = loadFresh((t < 0 ? ringRow<Cfg>(args, position + t)
+                                    : args.qkv + t * D::kInStride) +
+                             channel);
     }
     const int gates =
         (lane() < D::kTokens ? lane() : 0) * D::kGateStride + slice.head;
@@ -169,8 +168,8 @@ template <class Cfg> struct DeltaStepInputs {
           sum = {fma(in[p][t + j].x, weight[p][j].x, sum.x),
                  fma(in[p][t + j].y, weight[p][j].y, sum.y)};
         if (hasPair(slice, p))
-          *(Float2 *)(slice.rows + t * D::kWidth + pair(slice, p)) = {
-              silu(sum.x), silu(sum.y)};
+          *(Float2 *)(slice.rows + t * D::kWidth +
+                      pair(slice, p)) = {silu(sum.x), silu(sum.y)};
       }
     const float value = convolve(valueIn, valueWeight);
     if (hasValue(slice))
@@ -186,9 +185,8 @@ template <class Cfg> struct DeltaStepInputs {
   }
 
   /// Keeps the inputs of this step's tokens; one team does for each channel.
-  LATHE_DEVICE_MEMBER void keep(const DeltaArgs &args,
-                                const DeltaStepSlice &slice,
-                                int position) const {
+  LATHE_DEVICE_MEMBER void
+  keep(const DeltaArgs &args, const DeltaStepSlice &slice, int position) const {
 #pragma unroll
     for (int p = 0; p < D::kPairPasses; ++p)
       if (slice.ownsKeys && hasPair(slice, p))
@@ -198,8 +196,7 @@ template <class Cfg> struct DeltaStepInputs {
                       stepChannel<D>(slice, pair(slice, p))) =
               in[p][kBefore + t];
     if (hasValue(slice))
-      ringRow<Cfg>(args,
-                   position + valueToken(slice))[valueChannel(slice)] =
+      ringRow<Cfg>(args, position + valueToken(slice))[valueChannel(slice)] =
           valueIn[kBefore];
   }
 };
