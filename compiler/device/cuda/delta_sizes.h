@@ -23,29 +23,48 @@ struct CudaDeltaShape {
 constexpr int kDeltaSharedLimit = 96 * 1024;
 
 //===----------------------------------------------------------------------===//
-// deltaStep: a block is one value head and some of its columns.
+// deltaStep: two warps have a slice, that is some value columns of one head. A
+// team has a few slices of one key head. A launch has one team per block.
 //===----------------------------------------------------------------------===//
 
-constexpr int kDeltaStepThreads = 256;
-
-/// Value columns of a block. A row of 32 is a full 128-byte line, and the 48
-/// heads of the 27B make 192 blocks.
-constexpr int deltaStepColumns(const CudaDeltaShape &s) {
-  return s.valueDim % 32 == 0 ? 32 : 16;
+/// Value columns of a slice: two 32-byte sectors of every row.
+constexpr int kDeltaStepColumns = 16;
+constexpr int kDeltaStepWarps = 2; ///< of a slice
+constexpr int deltaStepSlices(const CudaDeltaShape &s) {
+  return s.valueHeads * (s.valueDim / kDeltaStepColumns);
 }
-constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
-  return s.valueHeads * (s.valueDim / deltaStepColumns(s));
+/// Slices of a team, which convolve q and k together. The 27B has 384 slices in
+/// 128 teams of three, one for almost every SM of a large GPU.
+constexpr int deltaStepTeam(const CudaDeltaShape &s) {
+  const int ofKeyHead = s.ratio() * (s.valueDim / kDeltaStepColumns);
+  return ofKeyHead % 3 == 0 ? 3 : ofKeyHead % 2 == 0 ? 2 : 1;
 }
-/// Floats per token: q, k and the block's v.
+constexpr int deltaStepTeams(const CudaDeltaShape &s) {
+  return deltaStepSlices(s) / deltaStepTeam(s);
+}
+/// Of a team.
+constexpr int deltaStepThreads(const CudaDeltaShape &s) {
+  return deltaStepTeam(s) * kDeltaStepWarps * 32;
+}
+/// Floats per token: q, k and the team's v.
 constexpr int deltaStepWidth(const CudaDeltaShape &s) {
-  return 2 * s.keyDim + deltaStepColumns(s);
+  return 2 * s.keyDim + deltaStepTeam(s) * kDeltaStepColumns;
 }
-/// Rows and four gates per token, then two buffers of the warps' partial sums.
-constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
-  return (tokens * (deltaStepWidth(s) + 4) +
-          2 * kDeltaStepThreads / 32 * 2 * deltaStepColumns(s)) *
+/// Of a team: per token a row, its norms and every slice's gates; then two
+/// buffers of the warps' partial sums.
+constexpr int deltaStepTeamBytes(const CudaDeltaShape &s, int tokens) {
+  return (tokens * (deltaStepWidth(s) + 4 + 4 * deltaStepTeam(s)) +
+          2 * deltaStepTeam(s) * kDeltaStepWarps * 2 * kDeltaStepColumns) *
          4;
 }
+constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
+  return deltaStepTeams(s);
+}
+constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
+  return deltaStepTeamBytes(s, tokens);
+}
+/// Blocks per SM that bound the registers: one may start while another ends.
+constexpr int kDeltaStepResident = 4;
 
 //===----------------------------------------------------------------------===//
 // Prefill: deltaPrepare fills the scratch, deltaScan runs over it.

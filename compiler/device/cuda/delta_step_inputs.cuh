@@ -1,11 +1,13 @@
 //===- delta_step_inputs.cuh - what deltaStep starts from ------*- CUDA -*-===//
 //
-// The part of delta_step.cuh before the recurrence: a block's share of the
+// The part of delta_step.cuh before the recurrence: a team's part of the
 // problem, the convolution of its channels, the norms and the gates.
 //
-// Every load is issued before the first result is needed. The ring's rows wait
-// for the position and so come last; those of weights do not wait for the
-// launch before.
+// Every load is issued before the first result is needed, and whatever this
+// step does not write (weights, the ring) before its inputs are there.
+//
+// Rows hold q and k as they were convolved. Their norms are factors, so that
+// they are found while the first products with the state are under way.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,173 +21,191 @@ namespace lathe {
 template <class Cfg> struct DeltaStepDims : DeltaDims<Cfg> {
   using D = DeltaDims<Cfg>;
   static constexpr int kTokens = Cfg::kTokens;
-  static constexpr int kWarps = kDeltaStepThreads / 32;
-  static constexpr int kColumns = deltaStepColumns(D::shape());
-  static constexpr int kSlices = D::kV / kColumns;
+  static constexpr int kTeam = deltaStepTeam(D::shape()); ///< slices
+  static constexpr int kTeams = deltaStepTeams(D::shape());
+  static constexpr int kThreads = deltaStepThreads(D::shape());
+  static constexpr int kWarps = kThreads / 32, kSliceWarps = kDeltaStepWarps;
+  static constexpr int kColumns = kDeltaStepColumns;
+  static constexpr int kSlicesPerHead = D::kV / kColumns;
+  static constexpr int kTeamsPerKeyHead = D::kRatio * kSlicesPerHead / kTeam;
   static constexpr int kWidth = deltaStepWidth(D::shape());
-  static constexpr int kChannelPasses = ceilDiv(kWidth, kDeltaStepThreads);
+  /// Threads convolve pairs of channels.
+  static constexpr int kPairs = kWidth / 2;
+  static constexpr int kPasses = ceilDiv(kPairs, kThreads);
   static constexpr int kLanes = kColumns / 4; ///< threads per key
-  static constexpr int kRows = kDeltaStepThreads / kLanes;
-  static constexpr int kPasses = ceilDiv(D::kK, kRows);
+  static constexpr int kKeyGroups = kSliceWarps * 32 / kLanes;
+  static constexpr int kKeys = D::kK / kKeyGroups; ///< of a thread
+  static_assert(D::kK % kKeyGroups == 0);
   static_assert(kTokens >= 1 && kTokens <= 8);
+  static_assert(kTokens * kTeam <= 32, "a lane per token and slice");
   static_assert(kTokens + D::kTaps - 1 <= LATHE_CONV_RING);
 };
 
-/// Which part of the problem this block has.
-struct DeltaStepBlock {
-  int head, keyHead, column;
-  bool ownsKeys;   ///< keeps the inputs of its key head's q and k
-  float *rows;     ///< [token][q, k, v]
-  float *gates;    ///< [token][beta, decay, k . q, unused]
-  float *partials; ///< [buffer][warp][with k, with q][column]
+/// Factors of a token: of its k, its q, and of d in the output.
+struct alignas(16) DeltaNorms {
+  float key, query, dot, unused;
 };
 
-template <class D> LATHE_DEVICE DeltaStepBlock deltaStepBlock() {
-  int head = blockX() / D::kSlices, column = blockX() % D::kSlices;
-  float *shared = (float *)sharedMemory();
-  return {head,
-          head / D::kRatio,
-          column * D::kColumns,
-          column == 0 && head % D::kRatio == 0,
-          shared,
-          shared + D::kTokens * D::kWidth,
-          shared + D::kTokens * (D::kWidth + 4)};
-}
+/// Which part of the problem a team has, and its memory.
+struct DeltaStepTeam {
+  int firstSlice, keyHead;
+  bool ownsKeys;     ///< keeps the inputs of its key head's q and k
+  int thread, warp;  ///< of the team
+  float *rows;       ///< [token][q, k, v]
+  DeltaNorms *norms; ///< [token]
+  DeltaGates *gates; ///< [token][slice]
+  float *partials;   ///< [buffer][slice][warp][with k, with q][column]
+};
 
-/// The channel whose convolution is value `i` of a row.
 template <class D>
-LATHE_DEVICE int stepChannel(const DeltaStepBlock &block, int i) {
-  int q = D::query(block.keyHead) + i;
-  int k = D::key(block.keyHead) + i - D::kK;
-  int v = D::value(block.head) + block.column + i - 2 * D::kK;
-  return i < D::kK ? q : i < 2 * D::kK ? k : v;
+LATHE_DEVICE DeltaStepTeam deltaStepTeamOf(int number, int thread, int warp,
+                                           char *shared) {
+  float *rows = (float *)shared;
+  auto *norms = (DeltaNorms *)(rows + D::kTokens * D::kWidth);
+  auto *gates = (DeltaGates *)(norms + D::kTokens);
+  return {number * D::kTeam,
+          number / D::kTeamsPerKeyHead,
+          number % D::kTeamsPerKeyHead == 0,
+          thread,
+          warp,
+          rows,
+          norms,
+          gates,
+          (float *)(gates + 2 * D::kTokens * D::kTeam)};
 }
 
-/// The value of a row that this thread convolves in `pass`; threads beyond the
-/// row repeat its last one.
-template <class D> LATHE_DEVICE int stepValue(int pass) {
-  int i = pass * kDeltaStepThreads + threadX();
-  return i < D::kWidth ? i : D::kWidth - 1;
-}
-/// The same for all threads of a warp.
-template <class D> LATHE_DEVICE bool stepValueExists(int pass) {
-  return pass * kDeltaStepThreads + warp() * 32 < D::kWidth;
-}
-
-/// What a thread convolves, and what makes a head's gates.
-template <class D> struct DeltaStepInputs {
-  float weight[D::kChannelPasses][D::kTaps];
-  float in[D::kChannelPasses][D::kTaps - 1 + D::kTokens];
-  float a, b, aLog, dtBias; ///< of token `lane`, in the last warp
-};
-
-/// The inputs that no launch writes.
-template <class Cfg>
-LATHE_DEVICE void loadWeights(const DeltaArgs &args,
-                              const DeltaStepBlock &block,
-                              DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
+/// What a thread convolves, and what makes a slice's gates.
+template <class Cfg> struct DeltaStepInputs {
   using D = DeltaStepDims<Cfg>;
-#pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    loadTaps<Cfg>(args, stepChannel<D>(block, stepValue<D>(p)),
-                  inputs.weight[p]);
-  inputs.aLog = args.aLog[block.head];
-  inputs.dtBias = args.dtBias[block.head];
-}
+  static constexpr int kBefore = D::kTaps - 1;
 
-/// The others. Those of this launch come first: the ring has to wait for the
-/// position.
-template <class Cfg>
-LATHE_DEVICE void loadInputs(const DeltaArgs &args, const DeltaStepBlock &block,
-                             int position,
-                             DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
-  using D = DeltaStepDims<Cfg>;
-  constexpr int kBefore = D::kTaps - 1;
-  int token = lane() < D::kTokens ? lane() : 0;
-  inputs.a = args.a[token * D::kGateStride + block.head];
-  inputs.b = args.b[token * D::kGateStride + block.head];
+  Float2 weight[D::kPasses][D::kTaps], in[D::kPasses][kBefore + D::kTokens];
+  float a, b, aLog, dtBias; ///< of a token and slice, in the last warp
+
+  /// Two channels beside each other. Threads beyond the row repeat its last.
+  struct Pair {
+    int at, channel; ///< at: in the row
+    bool exists;
+  };
+  static LATHE_DEVICE_MEMBER Pair pairOf(const DeltaStepTeam &team, int pass) {
+    int number = pass * D::kThreads + team.thread;
+    const bool exists = number < D::kPairs;
+    const int at = 2 * (exists ? number : D::kPairs - 1);
+    const int q = D::query(team.keyHead) + at;
+    const int k = D::key(team.keyHead) + at - D::kK;
+    const int v = D::value(0) + team.firstSlice * D::kColumns + at - 2 * D::kK;
+    return {at, at < D::kK ? q : at < 2 * D::kK ? k : v, exists};
+  }
+  /// Slice and token whose gates a lane makes; the last lanes repeat the first.
+  static LATHE_DEVICE_MEMBER int gateNumber() {
+    return lane() < D::kTokens * D::kTeam ? lane() : 0;
+  }
+  static LATHE_DEVICE_MEMBER int gateHead(const DeltaStepTeam &team) {
+    return (team.firstSlice + gateNumber() % D::kTeam) / D::kSlicesPerHead;
+  }
+
+  /// The inputs that this step does not write.
+  LATHE_DEVICE_MEMBER void loadPast(const DeltaArgs &args,
+                                    const DeltaStepTeam &team, int position) {
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
-#pragma unroll
-      for (int t = 0; t < D::kTokens; ++t)
-        inputs.in[p][kBefore + t] =
-            args.qkv[t * D::kInStride + stepChannel<D>(block, stepValue<D>(p))];
-#pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
+    for (int p = 0; p < D::kPasses; ++p) {
+      const int channel = pairOf(team, p).channel;
 #pragma unroll
       for (int j = 0; j < kBefore; ++j)
-        inputs.in[p][j] =
-            ringRow<Cfg>(args, position - kBefore +
-                                   j)[stepChannel<D>(block, stepValue<D>(p))];
-}
-
-/// Convolves this thread's channels for all tokens and makes the gates.
-template <class D>
-LATHE_DEVICE void stepRows(const DeltaStepBlock &block,
-                           const DeltaStepInputs<D> &inputs) {
+        in[p][j] = loadFresh(
+            (const Float2 *)(ringRow<Cfg>(args, position - kBefore + j) +
+                             channel));
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
+      for (int j = 0; j < D::kTaps; ++j)
+        weight[p][j] =
+            *(const Float2 *)(args.convWeight + j * D::kChannels + channel);
+    }
+    aLog = args.aLog[gateHead(team)];
+    dtBias = args.dtBias[gateHead(team)];
+  }
+
+  /// The others.
+  LATHE_DEVICE_MEMBER void load(const DeltaArgs &args,
+                                const DeltaStepTeam &team) {
+#pragma unroll
+    for (int p = 0; p < D::kPasses; ++p)
 #pragma unroll
       for (int t = 0; t < D::kTokens; ++t)
-        block.rows[t * D::kWidth + stepValue<D>(p)] =
-            convolve(inputs.in[p] + t, inputs.weight[p]);
-  // The last warp has the fewest channels.
-  if (warp() == D::kWarps - 1) {
-    DeltaGates gates =
-        deltaGates(inputs.a, inputs.b, inputs.aLog, inputs.dtBias);
-    if (lane() < D::kTokens) {
-      block.gates[lane() * 4] = gates.beta;
-      block.gates[lane() * 4 + 1] = gates.decay;
+        in[p][kBefore + t] =
+            loadFresh((const Float2 *)(args.qkv + t * D::kInStride +
+                                       pairOf(team, p).channel));
+    const int gate = gateNumber() / D::kTeam * D::kGateStride + gateHead(team);
+    a = loadFresh(args.a + gate);
+    b = loadFresh(args.b + gate);
+  }
+
+  /// Leaves the convolved rows and the gates.
+  LATHE_DEVICE_MEMBER void convolveRows(const DeltaStepTeam &team) const {
+#pragma unroll
+    for (int p = 0; p < D::kPasses; ++p) {
+      const Pair own = pairOf(team, p);
+#pragma unroll
+      for (int t = 0; t < D::kTokens; ++t) {
+        const Float2 *x = in[p] + t, *w = weight[p];
+        Float2 sum{x[0].x * w[0].x, x[0].y * w[0].y};
+#pragma unroll
+        for (int j = 1; j < D::kTaps; ++j)
+          sum = {fma(x[j].x, w[j].x, sum.x), fma(x[j].y, w[j].y, sum.y)};
+        if (own.exists)
+          *(Float2 *)(team.rows + t * D::kWidth + own.at) = {quickSilu(sum.x),
+                                                             quickSilu(sum.y)};
+      }
+    }
+    if (team.warp == D::kWarps - 1) {
+      const DeltaGates gates = deltaGates(a, b, aLog, dtBias);
+      if (lane() < D::kTokens * D::kTeam)
+        team.gates[lane()] = gates;
     }
   }
-}
 
-/// Keeps the inputs of this launch's tokens; one block does for each channel.
-template <class Cfg>
-LATHE_DEVICE void
-keepStepInputs(const DeltaArgs &args, const DeltaStepBlock &block, int position,
-               const DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
-  using D = DeltaStepDims<Cfg>;
+  /// Keeps the inputs of this step's tokens; one team does for each channel.
+  LATHE_DEVICE_MEMBER void keep(const DeltaArgs &args,
+                                const DeltaStepTeam &team, int position) const {
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p) {
-    int i = stepValue<D>(p);
-    if (stepValueExists<D>(p) && (block.ownsKeys || i >= 2 * D::kK))
+    for (int p = 0; p < D::kPasses; ++p) {
+      const Pair own = pairOf(team, p);
+      if (own.exists && (team.ownsKeys || own.at >= 2 * D::kK))
 #pragma unroll
-      for (int t = 0; t < D::kTokens; ++t)
-        ringRow<Cfg>(args, position + t)[stepChannel<D>(block, i)] =
-            inputs.in[p][D::kTaps - 1 + t];
-  }
-}
-
-/// Normalises q and k of one token, by one warp, and leaves k . q.
-template <class Cfg> LATHE_DEVICE void stepNormalize(float *row, float *gates) {
-  using D = DeltaStepDims<Cfg>;
-  constexpr int kEach = ceilDiv(D::kK, 32);
-  float q[kEach], k[kEach], qq = 0, kk = 0, kq = 0;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    int at = i * 32 + lane();
-    bool exists = D::kK % 32 == 0 || at < D::kK;
-    q[i] = exists ? row[at] : 0.0f;
-    k[i] = exists ? row[D::kK + at] : 0.0f;
-    qq = fma(q[i], q[i], qq);
-    kk = fma(k[i], k[i], kk);
-    kq = fma(k[i], q[i], kq);
-  }
-  float qScale = rsqrt(warpSum(qq) + Cfg::kQkEps) * Cfg::kQScale;
-  float kScale = rsqrt(warpSum(kk) + Cfg::kQkEps);
-  gates[2] = warpSum(kq) * qScale * kScale;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    int at = i * 32 + lane();
-    if (D::kK % 32 == 0 || at < D::kK) {
-      row[at] = q[i] * qScale;
-      row[D::kK + at] = k[i] * kScale;
+        for (int t = 0; t < D::kTokens; ++t)
+          *(Float2 *)(ringRow<Cfg>(args, position + t) + own.channel) =
+              in[p][kBefore + t];
     }
   }
+
+private:
+  static LATHE_DEVICE_MEMBER float quickSilu(float x) {
+    return x * reciprocal(1.0f + exp(-x));
+  }
+};
+
+/// The norms of one token, by one warp.
+template <class Cfg> LATHE_DEVICE DeltaNorms stepNorms(const float *row) {
+  using D = DeltaStepDims<Cfg>;
+  float qq = 0, kk = 0, kq = 0;
+#pragma unroll
+  for (int i = 0; i < ceilDiv(D::kK, 32); ++i) {
+    const int at = i * 32 + lane();
+    const bool exists = D::kK % 32 == 0 || at < D::kK;
+    const float q = exists ? row[at] : 0.0f;
+    const float k = exists ? row[D::kK + at] : 0.0f;
+    qq = fma(q, q, qq);
+    kk = fma(k, k, kk);
+    kq = fma(k, q, kq);
+  }
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) {
+    qq += shuffleXor(qq, mask);
+    kk += shuffleXor(kk, mask);
+    kq += shuffleXor(kq, mask);
+  }
+  const float query = rsqrt(qq + Cfg::kQkEps) * Cfg::kQScale;
+  const float key = rsqrt(kk + Cfg::kQkEps);
+  return {key, query, kq * query * key, 0.0f};
 }
 
 } // namespace lathe

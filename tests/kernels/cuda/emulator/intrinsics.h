@@ -163,6 +163,16 @@ LATHE_DEVICE Vec4 loadStream(const void *p) {
   return *(const Vec4 *)p;
 }
 LATHE_DEVICE float loadFresh(const float *p) { return *p; }
+LATHE_DEVICE Float2 loadFresh(const Float2 *p) {
+  if ((u64)p % 8)
+    latheEmulator->fail("loadFresh: not 8-byte aligned");
+  return *p;
+}
+LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
+  if ((u64)p % 16)
+    latheEmulator->fail("loadFresh: not 16-byte aligned");
+  return *p;
+}
 
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {
@@ -289,7 +299,9 @@ LATHE_DEVICE float fma(float a, float b, float c) {
 }
 LATHE_DEVICE float add(float a, float b) { return a + b; }
 LATHE_DEVICE float rsqrt(float x) { return latheEmulator->rsqrt(x); }
+LATHE_DEVICE float reciprocal(float x) { return 1.0f / x; }
 LATHE_DEVICE float exp(float x) { return latheEmulator->exp(x); }
+LATHE_DEVICE float exp2(float x) { return latheEmulator->exp2(x); }
 LATHE_DEVICE float log1p(float x) { return latheEmulator->log1p(x); }
 LATHE_DEVICE float maximum(float a, float b) { return a > b || b != b ? a : b; }
 LATHE_DEVICE float minimum(float a, float b) { return a < b || b != b ? a : b; }
