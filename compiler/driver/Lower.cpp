@@ -115,7 +115,7 @@ emitKernels(ModuleOp module, const CompileOptions &options,
   return kernels;
 }
 
-/// A persistent kernel for every decode step whose kernels can be part of one.
+/// A persistent kernel for every decode step.
 static Status addSteps(const CompileOptions &options, const std::string &target,
                        std::vector<EmittedKernel> &kernels, Plan &plan) {
   LATHE_ASSIGN_OR_RETURN(CudaTarget limits, parseCudaTarget(target));
@@ -130,8 +130,12 @@ static Status addSteps(const CompileOptions &options, const std::string &target,
           used.insert(launch.kernel);
     }
     std::vector<CudaStepKernel> parts;
+    std::vector<int32_t> covered;
     for (int32_t kernel : used)
-      parts.emplace_back(kernel, &kernels[size_t(kernel)]);
+      if (!kernels[size_t(kernel)].step.call.empty()) {
+        parts.emplace_back(kernel, &kernels[size_t(kernel)]);
+        covered.push_back(kernel);
+      }
     auto step = emitCudaStep("step_" + std::to_string(tokens), parts,
                              {options.sms > 0 ? options.sms : limits.defaultSms,
                               limits.sharedPerBlock});
@@ -139,7 +143,8 @@ static Status addSteps(const CompileOptions &options, const std::string &target,
       continue;
     if (options.dump)
       options.dump("cuda", step->name, step->text);
-    plan.steps.push_back({tokens, int32_t(plan.kernels.size())});
+    plan.steps.push_back(
+        {tokens, int32_t(plan.kernels.size()), std::move(covered)});
     plan.kernels.push_back(exportKernel(*step));
     kernels.push_back(std::move(*step));
   }

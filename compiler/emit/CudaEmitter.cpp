@@ -85,7 +85,7 @@ static LogicalResult printEmbedding(CudaKernel &kernel) {
       formatv("gatherRow<{0}>({1});", type.getCols(), arguments).str());
   kernel.code.close();
   kernel.result.step.call =
-      formatv("const auto args = ops.template operands<{0}>(); step.other(i, "
+      formatv("const auto args = ops.template operands<{0}>(); step.other("
               "[&](char *, int block) {{ "
               "gatherRows<{1}, {2}>(step.team(), block, step.kGrid, {3}); });",
               kernel.operandCount(), type.getCols(),

@@ -2,6 +2,7 @@
 
 #include "compiler/device/cuda/attention_sizes.h"
 #include "compiler/device/cuda/delta_sizes.h"
+#include "compiler/device/cuda/linear_sizes.h"
 #include "compiler/emit/MixerConfig.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -10,6 +11,9 @@ using namespace mlir;
 using llvm::formatv;
 
 namespace lathe {
+
+/// Of the persistent step that take part in a stage.
+static constexpr int kMostStepThreads = 32 * (20 + kMatvecFinishers);
 
 static CudaDeltaShape shapeOf(DeltaMatch &match) {
   graph::RecurrentType state = match.rule.getState().getType();
@@ -48,6 +52,18 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = deltaStepShared(shape, tokens),
            .resident = kDeltaStepResident});
+    EmittedStepPart &step = kernel.result.step;
+    std::string operands;
+    for (Value operand : match->operands())
+      operands += kernel.floats(operand) + ", ";
+    step.call = formatv("const auto args = ops.template operands<{0}>(); "
+                        "deltaStepStage<{1}::Cfg>(step, ctx, "
+                        "DeltaArgs{{{2}(float *)args[{3}]});",
+                        kernel.operandCount(), kernel.scope(), operands,
+                        kernel.operands.ofResult(
+                            resultOf(kernel.func, match->rule.getResult())));
+    step.sharedBytes = deltaStepTeamsIn(shape, kMostStepThreads) *
+                       deltaStepTeamBytes(shape, tokens);
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);

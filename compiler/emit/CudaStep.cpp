@@ -62,10 +62,7 @@ emitCudaStep(std::string_view name, const std::vector<CudaStepKernel> &kernels,
   for (auto [index, kernel] : kernels)
     warps = std::max(warps, int(kernel->step.warps));
   const UnitRingShape rings = ringsFor(kernels, warps, limits);
-  if (warps == 0 || rings.stages == 0 ||
-      llvm::any_of(kernels, [](const auto &kernel) {
-        return kernel.second->step.call.empty();
-      }))
+  if (warps == 0 || rings.stages == 0)
     return std::nullopt;
   EmittedKernel result;
   result.name = name;
@@ -104,6 +101,8 @@ emitCudaStep(std::string_view name, const std::vector<CudaStepKernel> &kernels,
   printSwitch(code, kernels, &EmittedStepPart::fetch);
   code.line("return;");
   code.close();
+  code.line("waitForPrevious();");
+  code.line("launchNext();");
   code.line("auto ring = step.reader();");
   printSwitch(code, kernels, &EmittedStepPart::call);
   code.close();

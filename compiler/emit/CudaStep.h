@@ -25,8 +25,9 @@ struct CudaStepLimits {
 /// A kernel of the step, and its index in the plan.
 using CudaStepKernel = std::pair<int32_t, const EmittedKernel *>;
 
-/// The step `name` made of `kernels`, each once. Nothing if one of them cannot
-/// be part of it, or they do not fit into the shared memory together.
+/// The step `name` made of `kernels`, each once and able to be part of it.
+/// Nothing if they do not fit into the shared memory together, or have no
+/// weights to fetch.
 std::optional<EmittedKernel>
 emitCudaStep(std::string_view name, const std::vector<CudaStepKernel> &kernels,
              const CudaStepLimits &limits);

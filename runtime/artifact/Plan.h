@@ -102,11 +102,13 @@ struct PlannedEntry {
   std::vector<PlannedLaunch> launches;
 };
 
-/// A decode step of `tokens` as one cooperative launch: the launches of trunk
-/// and head in the persistent kernel (step.cuh in compiler/device/cuda).
+/// A decode step of `tokens`, trunk and head, in the persistent kernel
+/// (step.cuh in compiler/device/cuda): it stands for every run of launches
+/// whose kernels it covers; the others are launched between.
 struct PlannedStep {
   int64_t tokens;
-  int32_t kernel; ///< index into Plan::kernels; one stage
+  int32_t kernel;              ///< index into Plan::kernels; one stage
+  std::vector<int32_t> covers; ///< kernels, ascending
 };
 
 struct Plan {

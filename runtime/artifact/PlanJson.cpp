@@ -236,15 +236,17 @@ PlannedEntry entryFrom(JsonFields fields, JsonProblem &problem) {
 }
 
 Json toJson(const PlannedStep &step) {
-  const auto &[tokens, kernel] = step;
-  return {{"tokens", tokens}, {"kernel", kernel}};
+  const auto &[tokens, kernel, covers] = step;
+  return {{"tokens", tokens}, {"kernel", kernel}, {"covers", covers}};
 }
 
 PlannedStep stepFrom(JsonFields fields) {
   PlannedStep step;
-  auto &[tokens, kernel] = step;
+  auto &[tokens, kernel, covers] = step;
   tokens = fields.integer<int64_t>("tokens");
   kernel = fields.integer<int32_t>("kernel");
+  for (int64_t covered : fields.integers("covers", 0))
+    covers.push_back(int32_t(covered));
   fields.finish();
   return step;
 }

@@ -30,9 +30,9 @@ struct LatheLaunch {
 };
 
 /// A launch inside the persistent step, which runs the launches of a whole step
-/// one after the other: entry(LatheLaunch, const LatheStage *, int launches, int
-/// stages), where a launch has as many stages as entries of its own. The step
-/// counts arrivals in the last of the counters.
+/// one after the other: entry(LatheLaunch, const LatheStage *, int launches,
+/// int stages), where a launch has as many stages as entries of its own. The
+/// step counts arrivals in the last of the counters.
 #define LATHE_STAGE_OPERANDS 16
 struct LatheStage {
   int kernel; ///< its index in the plan

@@ -126,7 +126,9 @@ private:
   StatusOr<bool> persistentIsFaster();
   /// Queues trunk, and head on the trunk's output, of a decode step.
   Status queueStep(int64_t tokens, int *count);
-  Status launchPersistent(const PlannedStep &step, int *count);
+  Status launchPersistent(const PlannedStep &step, int begin, int end,
+                          int stages, int *count);
+  Status queuePersistent(const PlannedStep &step, int *count);
   Status captureStep();
   /// Queues the choice among a row of logits for the token behind the
   /// position in `entry`'s step, and its way to host memory.

@@ -71,31 +71,60 @@ StatusOr<bool> CudaEngine::persistentIsFaster() {
   return together.seconds < apart.seconds;
 }
 
-Status CudaEngine::launchPersistent(const PlannedStep &step, int *count) {
+/// Launches [begin, end) of a step's trunk and head.
+Status CudaEngine::launchPersistent(const PlannedStep &step, int begin, int end,
+                                    int stages, int *count) {
   const PlannedEntry &trunk = *plan.find("trunk", step.tokens);
   const PlannedStage &planned = plan.kernels[size_t(step.kernel)].stages[0];
   LatheLaunch ctx = launchContext(trunk);
-  DeviceAddress table =
-      buffer.address() + layout.stepTables[size_t(&step - plan.steps.data())];
-  int launches = int(stepLaunches(plan, step.tokens)), stages = 0;
-  for (const char *function : {"trunk", "head"})
-    for (const PlannedLaunch &launch :
-         plan.find(function, step.tokens)->launches)
-      stages += int(plan.kernels[size_t(launch.kernel)].stages.size());
+  DeviceAddress table = buffer.address() +
+                        layout.stepTables[size_t(&step - plan.steps.data())] +
+                        DeviceAddress(begin) * sizeof(LatheStage);
+  int launches = end - begin;
   void *arguments[] = {&ctx, &table, &launches, &stages};
   cuda::LaunchShape shape;
   shape.gridX = unsigned(planned.blocks);
   shape.threads = unsigned(planned.threads);
   shape.dynamicShared = unsigned(planned.dynamicShared);
-  shape.cooperative = true;
+  // Its blocks wait for each other. Nothing else of this sequence is on the GPU
+  // then but what comes before, which waits for nobody.
+  shape.cooperative = *count == 0 || !options.programmatic;
+  shape.programmatic = !shape.cooperative;
   ++*count;
   return stream.launch(kernels[size_t(step.kernel)].stages[0].function, shape,
                        arguments);
 }
 
+Status CudaEngine::queuePersistent(const PlannedStep &step, int *count) {
+  int at = 0, begin = 0, stages = 0; // a run of covered launches
+  auto flush = [&]() -> Status {
+    if (stages > 0)
+      LATHE_RETURN_IF_ERROR(launchPersistent(step, begin, at, stages, count));
+    stages = 0;
+    return absl::OkStatus();
+  };
+  DeviceAddress input = 0;
+  for (const char *function : {"trunk", "head"}) {
+    const PlannedEntry &entry = *plan.find(function, step.tokens);
+    for (const PlannedLaunch &planned : entry.launches) {
+      if (std::ranges::binary_search(step.covers, planned.kernel)) {
+        begin = stages == 0 ? at : begin;
+        stages += int(plan.kernels[size_t(planned.kernel)].stages.size());
+      } else {
+        LATHE_RETURN_IF_ERROR(flush());
+        LATHE_RETURN_IF_ERROR(
+            launch(entry, planned, step.tokens, input, count));
+      }
+      ++at;
+    }
+    input = reinterpret_cast<DeviceAddress>(outputOf(entry, step.tokens).data);
+  }
+  return flush();
+}
+
 Status CudaEngine::queueStep(int64_t tokens, int *count) {
   if (isPersistent(tokens))
-    return launchPersistent(*plan.findStep(tokens), count);
+    return queuePersistent(*plan.findStep(tokens), count);
   const PlannedEntry *trunk = plan.find("trunk", tokens);
   const PlannedEntry *head = plan.find("head", tokens);
   LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, count));

@@ -57,6 +57,12 @@ constexpr int deltaStepTeamBytes(const CudaDeltaShape &s, int tokens) {
           2 * deltaStepTeam(s) * kDeltaStepWarps * 2 * kDeltaStepColumns) *
          4;
 }
+/// Teams that a block of so many threads has room for, named barriers included.
+constexpr int deltaStepTeamsIn(const CudaDeltaShape &s, int threads) {
+  const int fit = threads / deltaStepThreads(s);
+  const int barriers = 15 / (1 + deltaStepTeam(s));
+  return fit < barriers ? fit : barriers;
+}
 constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
   return deltaStepTeams(s);
 }

@@ -264,6 +264,20 @@ deltaStep(const LatheLaunch &ctx, const float *qkv, const float *a,
   stage.run();
 }
 
+/// A stage of the persistent step.
+template <class Cfg, class Step>
+LATHE_DEVICE void deltaStepStage(Step &step, const LatheLaunch &ctx,
+                                 const DeltaArgs &args) {
+  constexpr int kTeams =
+      deltaStepTeamsIn(DeltaStepDims<Cfg>::shape(), Step::kThreads);
+  step.other([&](char *shared, int block) {
+    DeltaStep<Cfg, Step::kThreads, kTeams> stage(ctx, args, shared, block,
+                                                 Step::kGrid);
+    stage.prefetch();
+    stage.run();
+  });
+}
+
 } // namespace lathe
 
 #endif // LATHE_COMPILER_DEVICE_CUDA_DELTA_STEP_CUH

@@ -93,8 +93,7 @@ public:
   }
 
   /// Any other stage: run(shared, block), which all threads of the team call.
-  template <class Run>
-  LATHE_DEVICE_MEMBER void other(Run run) {
+  template <class Run> LATHE_DEVICE_MEMBER void other(Run run) {
     const int stage = next++;
     if (role.warp == 0)
       awaitStage(stage);
