@@ -62,9 +62,7 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   const Rows rows;
   Products products;
   Place at;
-  int left;                                  ///< leaves
-  HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
-  HeadTurns<Cfg> queryTurns[kTiles];
+  int left;                          ///< leaves
   float peak[kTiles], total[kTiles]; ///< of row 8 tile + warp
 
 public:
@@ -78,33 +76,31 @@ public:
     at = rows.place(begin);
   }
 
-  LATHE_DEVICE_MEMBER void prefetch() {
+  LATHE_DEVICE_MEMBER void prefetch() const {
     if (left == 0)
       return;
     rows.copyKeys(at);
     copyCommit();
     rows.copyValues(at);
     copyCommit();
-    queryWeights.load(rows.args.qNorm);
-    keyWeights.load(rows.args.kNorm);
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-      queryTurns[tile].make(rows.queryPosition(at, tile));
+    HeadWeights<Cfg>::prefetch(rows.args.qNorm);
+    HeadWeights<Cfg>::prefetch(rows.args.kNorm);
+    HeadTurns<Cfg>::prefetch();
   }
 
   /// The keys of the next leaf are on their way from the moment when the scores
   /// of this one are known, its values from when they have been added.
   LATHE_DEVICE_MEMBER void run() {
-    if (left > 0)
-      start();
-    for (; left > 0; --left) {
+    clear();
+    for (bool opens = true; left > 0; --left) {
+      enter(opens);
       copyWait<1>();
       rows.sync();
       products.score();
       rows.sync();
       const Place next = rows.after(at);
       if (left > 1)
-        loadKeys(next);
+        rows.copyKeys(next);
       copyCommit();
       soften();
       copyWait<1>();
@@ -116,10 +112,9 @@ public:
       }
       rows.sync();
       if (left > 1)
-        loadValues(next);
+        rows.copyValues(next);
       copyCommit();
-      if (left > 1 && next.head != at.head)
-        placeQueries(next);
+      opens = next.head != at.head;
       at = next;
     }
   }
@@ -137,75 +132,36 @@ private:
     return (Fold *)(rows.team.shared + kShape.scalesAt());
   }
 
-  /// What the first leaf needs beside the copies: all loads come first.
-  LATHE_DEVICE_MEMBER void start() {
+  /// What a leaf needs beside the copies: the rows of new tokens and, where it
+  /// opens a head, its queries. All loads come first.
+  LATHE_DEVICE_MEMBER void enter(bool opens) {
     Head query[kTiles], key, value;
-    loadQueries(at, query);
     const bool fresh = rows.makesFresh(at);
     if (fresh) {
       loadHead<Cfg>(rows.newKey(at), key);
       loadHead<Cfg>(rows.newValue(at), value);
     }
+    if (opens) {
+      // Warp w has row w of each tile.
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-      placeQuery(at, tile, query[tile], queryWeights, queryTurns[tile]);
+      for (int tile = 0; tile < kTiles; ++tile)
+        loadHead<Cfg>(rows.query(at, tile), query[tile]);
+      HeadWeights<Cfg> weights;
+      weights.load(rows.args.qNorm);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        Head placed;
+        rows.placeQuery(at, tile, query[tile], weights, placed);
+        storeHead<Cfg>(
+            placed, [&](int i, float x) { products.storeQuery(tile, i, x); });
+      }
+      rows.sync();
+      products.takeQueries();
+    }
     if (fresh) {
-      rows.keepKey(at, key, keyWeights);
+      rows.keepKey(at, key);
       rows.keepValue(at, value);
     }
-    rows.sync();
-    products.takeQueries();
-    clear();
-  }
-  LATHE_DEVICE_MEMBER void loadKeys(const Place &next) const {
-    rows.copyKeys(next);
-    if (!rows.makesFresh(next))
-      return;
-    Head key;
-    loadHead<Cfg>(rows.newKey(next), key);
-    HeadWeights<Cfg> weights;
-    weights.load(rows.args.kNorm);
-    rows.keepKey(next, key, weights);
-  }
-  LATHE_DEVICE_MEMBER void loadValues(const Place &next) const {
-    rows.copyValues(next);
-    if (!rows.makesFresh(next))
-      return;
-    Head value;
-    loadHead<Cfg>(rows.newValue(next), value);
-    rows.keepValue(next, value);
-  }
-
-  /// Warp w has row w of each tile.
-  LATHE_DEVICE_MEMBER void loadQueries(const Place &next,
-                                       Head (&query)[kTiles]) const {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-      loadHead<Cfg>(rows.query(next, tile), query[tile]);
-  }
-  LATHE_DEVICE_MEMBER void placeQuery(const Place &next, int tile,
-                                      const Head &loaded,
-                                      const HeadWeights<Cfg> &weights,
-                                      const HeadTurns<Cfg> &turns) const {
-    Head query;
-    rows.placeQuery(next, tile, loaded, weights, turns, query);
-    storeHead<Cfg>(query,
-                   [&](int i, float x) { products.storeQuery(tile, i, x); });
-  }
-  /// Those of another head.
-  LATHE_DEVICE_MEMBER void placeQueries(const Place &next) {
-    HeadWeights<Cfg> weights;
-    weights.load(rows.args.qNorm);
-    Head query[kTiles];
-    loadQueries(next, query);
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      HeadTurns<Cfg> turns;
-      turns.make(rows.queryPosition(next, tile));
-      placeQuery(next, tile, query[tile], weights, turns);
-    }
-    rows.sync();
-    products.takeQueries();
   }
 
   /// Turns scores into weights relative to the leaf's own peak, zero after the

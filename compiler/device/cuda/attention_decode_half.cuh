@@ -66,7 +66,7 @@ public:
 
   LATHE_DEVICE_MEMBER void score() const {
     // Few sums at a time where registers are short.
-    constexpr int kAtOnce = kTiles < 3 ? 2 : 1;
+    constexpr int kAtOnce = kTiles < 2 ? 2 : 1;
 #pragma unroll
     for (int m = 0; m < 2; m += kAtOnce) {
       if (m > 0)
@@ -99,14 +99,17 @@ public:
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
   LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
-    const int at = Tensor<u16>::valuesAt<kRowBytes>(warp);
+    const int matrix = lane() / 8;
+    const char *values =
+        shared + kShape.valuesAt() +
+        pieceAt<kRowBytes>(matrix / 2 * 8 + lane() % 8, 2 * warp + matrix % 2);
     // Few sums at a time where registers are short.
-    constexpr int kAtOnce = kTiles < 3 ? kPairs : 1;
+    constexpr int kAtOnce = kTiles < 2 ? kPairs : 1;
 #pragma unroll
     for (int p = 0; p < kPairs; p += kAtOnce) {
       if (p > 0)
         syncWarp(); // or the compiler keeps the weights
-      addColumns<kAtOnce>(scales, pieceAfter(at, 16 * p), p);
+      addColumns<kAtOnce>(scales, values + p * 256, p);
     }
   }
 
@@ -147,11 +150,12 @@ private:
           ldmatrix(key,
                    keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
 #pragma unroll
-          for (int tile = 0; tile < kTiles; ++tile) {
-            const u32(&q)[4] = queries[tile][k];
-            mma(s[m][tile], key, q[0], q[1]);
-            mma(s[m][tile], key, q[2], q[3]);
-          }
+          for (int part = 0; part < 4; part += 2)
+#pragma unroll
+            for (int tile = 0; tile < kTiles; ++tile) {
+              const u32(&q)[4] = queries[tile][k];
+              mma(s[m][tile], key, q[part], q[part + 1]);
+            }
         }
     float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
 #pragma unroll
@@ -162,31 +166,34 @@ private:
         for (int i = 0; i < 4; ++i)
           to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
   }
-  /// addValues() for some pairs from `first` on, whose values are at `at`.
+  /// addValues() for some pairs from `first` on, where this lane reads at
+  /// `values`.
   template <int kCount>
-  LATHE_DEVICE_MEMBER void addColumns(const Fold *scales, int at, int first) {
+  LATHE_DEVICE_MEMBER void addColumns(const Fold *scales, const char *values,
+                                      int first) {
     const int matrix = lane() / 8;
     const u16 *weights =
         (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
     float d[kCount][kTiles][4] = {};
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
-      u32 value[kCount][4];
+      u32 value[kCount][4], weight[kTiles][4];
 #pragma unroll
       for (int p = 0; p < kCount; ++p)
-        Tensor<u16>::values<kRowBytes>(value[p], shared + kShape.valuesAt(), at,
-                                       step, 8 * p);
+        ldmatrixTransposed(value[p], values + step * 16 * kRowBytes + p * 256);
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        u32 weight[4];
-        ldmatrix(weight, weights + 8 * tile * kScores * 2 + 16 * step);
+      for (int tile = 0; tile < kTiles; ++tile)
+        ldmatrix(weight[tile], weights + 8 * tile * kScores * 2 + 16 * step);
+      // Upper parts of all, then lower parts: an mma waits for the last one on
+      // the same sum.
 #pragma unroll
-        for (int p = 0; p < kCount; ++p) {
-          const u32(&v)[4] = value[p];
-          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[0], weight[1]);
-          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[2], weight[3]);
-        }
-      }
+      for (int part = 0; part < 4; part += 2)
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+          for (int p = 0; p < kCount; ++p)
+            mma(d[p][tile], value[p], weight[tile][part],
+                weight[tile][part + 1]);
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
