@@ -56,14 +56,16 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
   static constexpr int kTiles = kShape.tiles();
   static constexpr int kTeamWarps = kShape.threads() / 32;
+  /// Warp w has rows w, w + kTeamWarps, ... of a pass.
+  static constexpr int kMine = ceilDiv(8 * kTiles, kTeamWarps);
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
 
   const Rows rows;
   Products products;
   Place at;
-  int left;                          ///< leaves
-  float peak[kTiles], total[kTiles]; ///< of row 8 tile + warp
+  int left;                        ///< leaves
+  float peak[kMine], total[kMine]; ///< of the warp's rows
 
 public:
   LATHE_DEVICE_MEMBER DecodeRanges(const LatheLaunch &ctx,
@@ -128,6 +130,12 @@ private:
             kThreads == kShape.threads() ? 0 : 1 + team,
             shared + team * kShape.sharedBytes()};
   }
+  LATHE_DEVICE_MEMBER int rowOf(int m) const {
+    return rows.team.warp + m * kTeamWarps;
+  }
+  LATHE_DEVICE_MEMBER bool hasRow(int m) const {
+    return (m + 1) * kTeamWarps <= 8 * kTiles || rowOf(m) < 8 * kTiles;
+  }
   LATHE_DEVICE_MEMBER Fold *scales() const {
     return (Fold *)(rows.team.shared + kShape.scalesAt());
   }
@@ -135,25 +143,26 @@ private:
   /// What a leaf needs beside the copies: the rows of new tokens and, where it
   /// opens a head, its queries. All loads come first.
   LATHE_DEVICE_MEMBER void enter(bool opens) {
-    Head query[kTiles], key, value;
+    Head query[kMine], key, value;
     const bool fresh = rows.makesFresh(at);
     if (fresh) {
       loadHead<Cfg>(rows.newKey(at), key);
       loadHead<Cfg>(rows.newValue(at), value);
     }
     if (opens) {
-      // Warp w has row w of each tile.
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-        loadHead<Cfg>(rows.query(at, tile), query[tile]);
+      for (int i = 0; i < kMine; ++i)
+        loadHead<Cfg>(rows.query(at, rowOf(i)), query[i]);
       HeadWeights<Cfg> weights;
       weights.load(rows.args.qNorm);
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int i = 0; i < kMine; ++i) {
         Head placed;
-        rows.placeQuery(at, tile, query[tile], weights, placed);
-        storeHead<Cfg>(
-            placed, [&](int i, float x) { products.storeQuery(tile, i, x); });
+        rows.placeQuery(at, rowOf(i), query[i], weights, placed);
+        if (hasRow(i))
+          storeHead<Cfg>(placed, [&](int at, float x) {
+            products.storeQuery(rowOf(i), at, x);
+          });
       }
       rows.sync();
       products.takeQueries();
@@ -169,9 +178,10 @@ private:
   LATHE_DEVICE_MEMBER void soften() {
     constexpr int kPer = Products::kPer;
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const int row = 8 * tile + rows.team.warp;
-      const int token = (at.firstRow() + row) / A::kGroup;
+    for (int m = 0; m < kMine; ++m) {
+      if (!hasRow(m))
+        break;
+      const int row = rowOf(m), token = (at.firstRow() + row) / A::kGroup;
       const int visible = rows.position + token + 1 - at.leaf * kLeaf;
       float x[kPer], highest = kNoScore, all = 0.0f;
       products.loadScores(row, x);
@@ -190,8 +200,8 @@ private:
       }
       syncWarp();
       products.storeWeights(row, x);
-      Fold f = foldPeak(peak[tile], highest);
-      total[tile] = folded(total[tile], warpSum(all), f);
+      Fold f = foldPeak(peak[m], highest);
+      total[m] = folded(total[m], warpSum(all), f);
       if (lane() == 0)
         scales()[row] = f;
     }
@@ -199,9 +209,9 @@ private:
 
   LATHE_DEVICE_MEMBER void clear() {
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      peak[tile] = kNoScore;
-      total[tile] = 0.0f;
+    for (int m = 0; m < kMine; ++m) {
+      peak[m] = kNoScore;
+      total[m] = 0.0f;
     }
     products.clear();
   }
@@ -214,12 +224,10 @@ private:
         to[row * kShape.partialFloats() + column] = sum;
     });
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const int row = 8 * tile + rows.team.warp;
-      if (lane() == 0 && row < count)
-        *(Float2 *)(to + row * kShape.partialFloats() + kD) = {peak[tile],
-                                                               total[tile]};
-    }
+    for (int m = 0; m < kMine; ++m)
+      if (lane() == 0 && hasRow(m) && rowOf(m) < count)
+        *(Float2 *)(to + rowOf(m) * kShape.partialFloats() + kD) = {peak[m],
+                                                                    total[m]};
   }
 };
 

@@ -120,24 +120,24 @@ public:
     keep(at, valuesAt(), args.values, loaded);
   }
 
-  /// Row 8 tile + warp of the pass; rows beyond the last repeat row 0.
-  LATHE_DEVICE_MEMBER const float *query(const Place &at, int tile) const {
-    int row = rowOf(at, tile);
+  /// A row of the pass; rows beyond the last repeat row 0.
+  LATHE_DEVICE_MEMBER const float *query(const Place &at, int row) const {
+    row += at.firstRow();
     row = row < kShape.rows() ? row : 0;
     int head = at.kvHead() * A::kGroup + row % A::kGroup;
     return args.q + row / A::kGroup * Cfg::kQStride + head * Cfg::kQHeadStride;
   }
   /// Rows beyond the last become zero. Scores are exponents of 2.
-  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int tile,
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int ofPass,
                                       const Head &loaded,
                                       const HeadWeights<Cfg> &weights,
                                       Head &query) const {
     constexpr float kLog2E = 1.44269504f;
-    const int row = rowOf(at, tile);
+    const int row = at.firstRow() + ofPass;
     const bool exists = row < kShape.rows();
     HeadTurns<Cfg> turns;
     turns.make(position + (exists ? row / A::kGroup : 0));
-    placeHead<Cfg>(loaded, this->query(at, tile), weights, args.qNorm, turns,
+    placeHead<Cfg>(loaded, this->query(at, ofPass), weights, args.qNorm, turns,
                    exists ? Cfg::kScale * kLog2E : 0.0f, query);
   }
 
@@ -147,9 +147,6 @@ private:
   }
   LATHE_DEVICE_MEMBER char *valuesAt() const {
     return team.shared + kShape.valuesAt();
-  }
-  LATHE_DEVICE_MEMBER int rowOf(const Place &at, int tile) const {
-    return at.firstRow() + 8 * tile + team.warp;
   }
   LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
     return (i64)kvHead * ctx.capacity * kD;
