@@ -54,7 +54,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   LogicalResult schedule(kernel::FuncOp func) {
     if (!func.getSchedule())
       return func.emitOpError() << "expected a schedule; run specialize-tokens";
-    const int64_t resident = mixersPerSm();
+    // The teams of attention's first stage are large: one fills an SM.
+    const int64_t resident =
+        func.getAnchor() == kernel::Anchor::Attention ? 1 : mixersPerSm();
     auto cuda = kernel::CudaAttr::get(
         &getContext(), resident * target.defaultSms, 1, warps, 1, resident);
     if (func.getAnchor() == kernel::Anchor::Linear) {
