@@ -24,7 +24,7 @@ static UnitRingShape ringsFor(const std::vector<CudaStepKernel> &kernels,
     shared = std::max(shared, int(kernel->step.sharedBytes));
   }
   // Stages that are no matvec lie behind the barriers of those that are.
-  shared += kStepSharedBytes + 2 * kMatvecBuffers * 8;
+  shared += 2 * kMatvecBuffers * 8;
   for (int stages = 1; stages <= kMostStages; ++stages) {
     UnitRingShape larger = rings;
     larger.stages = stages;

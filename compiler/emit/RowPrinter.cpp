@@ -38,9 +38,12 @@ LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
   if (failed(x))
     return failure();
   bool tokens = scope.kind == RowScope::Kind::CudaTokens;
-  code.line(formatv("float *const {0} = {1} + {2};", name, scope.scales,
-                    scaleCount * scope.tokens)
-                .str());
+  if (width == group)
+    code.line(formatv("float {0}[{1}];", name, scope.tokens).str());
+  else
+    code.line(formatv("float *const {0} = {1} + {2};", name, scope.scales,
+                      scaleCount * scope.tokens)
+                  .str());
   code.line(formatv("rmsScales<{0}, {1}, {2}>({9}, {3}, {4}, {5}, [&](int{6}, "
                     "int k) {{ return {7}; }{8});",
                     scope.tokens, width, group,

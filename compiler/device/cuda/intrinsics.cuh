@@ -89,10 +89,11 @@ LATHE_DEVICE u64 atomicAddDevice(u64 *p, u64 value) {
   return atomicAdd(p, value);
 }
 
-/// Adds 1 to *p after everything that this thread has seen written; blocks that
+/// Adds to *p after everything that this thread has seen written; blocks that
 /// then waitForCount() see that too.
-LATHE_DEVICE void signalCount(u32 *p) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(p) : "memory");
+LATHE_DEVICE void signalCount(u32 *p, u32 value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value)
+               : "memory");
 }
 /// Waits until *p, which only grows, is at least `count`.
 LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {

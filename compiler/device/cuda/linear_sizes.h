@@ -83,8 +83,9 @@ struct MatvecShape {
   }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
-    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : kMatvecBuffers;
-    return wanted < groups() ? groups() : wanted;
+    const int perFinisher = tokens * pairs > 4 ? 1 : 2;
+    const int wanted = perFinisher * kMatvecFinishers;
+    return (wanted + groups() - 1) / groups() * groups();
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {
@@ -101,9 +102,6 @@ struct MatvecShape {
   /// In a launch of its own: the rings come first.
   constexpr int sharedBytes() const { return rings().bytes() + workBytes(); }
 };
-
-/// Shared memory of the persistent step (step.cuh) beside rings and stages.
-constexpr int kStepSharedBytes = 128;
 
 /// Bytes of a row tile of `weights` weights.
 constexpr int matvecTileBytes(const CudaPacking &packing, int columns,

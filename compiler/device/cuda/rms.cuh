@@ -9,7 +9,7 @@
 namespace lathe {
 
 /// Of whole rows: every thread has columns of every token, so that all loads
-/// are under way at once.
+/// are under way at once. Every thread gets all of `out`, which is its own.
 template <int kTokens, int kWidth, class Team, class F>
 LATHE_DEVICE void rmsScalesOfRows(Team team, float eps, float *out,
                                   float *partial, F f) {
@@ -31,11 +31,11 @@ LATHE_DEVICE void rmsScalesOfRows(Team team, float eps, float *out,
     for (int t = 0; t < kTokens; ++t)
       partial[t * warps + w] = sums[t];
   team.sync();
-  if (team.rank() < kTokens) {
-    float sum = 0.0f;
-    for (int i = 0; i < warps; ++i)
-      sum += partial[team.rank() * warps + i];
-    out[team.rank()] = rsqrt(sum / (float)kWidth + eps);
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    const float sum =
+        warpSum(lane() < warps ? partial[t * warps + lane()] : 0.0f);
+    out[t] = rsqrt(sum / (float)kWidth + eps);
   }
 }
 
@@ -81,8 +81,9 @@ LATHE_DEVICE void rmsScalesOfGroups(Team team, float eps, float *out, F f,
 /// Inverse root mean squares per token and group of columns, computed by the
 /// team in an order that depends on nothing but the token and the team's size,
 /// for columns [first, first + count) at least. `f(t, k)` is the value to be
-/// normalised. Ends with the team seeing `out` [t][group]; `partial` has room
-/// for a float per warp and token.
+/// normalised; `partial` has room for a float per warp and token. `out`
+/// [t][group] is a thread's own where a group is the whole row, else the team's
+/// in shared memory.
 template <int kTokens, int kWidth, int kGroup, class Team, class F>
 LATHE_DEVICE void rmsScales(Team team, float eps, float *out, float *partial,
                             F f, int first = 0, int count = kWidth) {
@@ -95,8 +96,8 @@ LATHE_DEVICE void rmsScales(Team team, float eps, float *out, float *partial,
     if (groups > 0)
       rmsScalesOfGroups<kTokens, kWidth, kGroup>(team, eps, out, f, firstGroup,
                                                  groups);
+    team.sync();
   }
-  team.sync();
 }
 
 } // namespace lathe

@@ -34,14 +34,11 @@ public:
   /// `stages`: how often matvec() and other() will be called.
   LATHE_DEVICE_MEMBER PersistentStep(const LatheLaunch &ctx, int stages)
       : ctx(ctx), stages(stages), role{warp()}, rings{sharedMemory()},
-        finished((u32 *)(sharedMemory() + kRings.bytes())),
-        shared(sharedMemory() + kRings.bytes() + kStepSharedBytes),
+        shared(sharedMemory() + kRings.bytes()),
         arrivals(ctx.counters + LATHE_COUNTERS - 1) {}
 
   LATHE_DEVICE_MEMBER void prepare() const {
     rings.prepare();
-    if (threadX() == 0)
-      *finished = 0;
     if (threadX() < 2 * kMatvecBuffers) // every matvec's own take their place
       barrierInit((Barrier *)shared + threadX(), 1);
     barrierInitFence();
@@ -83,13 +80,8 @@ public:
     }
     matvec.finish();
     syncWarp();
-    if (lane() != 0)
-      return;
-    fenceDevice();
-    if (atomicAddShared(finished, 1) != kMatvecFinishers - 1)
-      return;
-    *finished = 0;
-    leave(stage);
+    if (lane() == 0)
+      leave(stage, 1);
   }
 
   /// Any other stage: run(shared, block), which all threads of the team call.
@@ -101,26 +93,30 @@ public:
     run(shared + 2 * kMatvecBuffers * 8, blockX());
     Team().sync();
     if (threadX() == 0)
-      leave(stage);
+      leave(stage, kMatvecFinishers);
   }
 
 private:
   LATHE_DEVICE_MEMBER MatvecPlace place() const {
     return {shared, blockX(), kBlocks};
   }
+  /// What all blocks together add to the arrivals per stage: every finisher
+  /// one.
+  static constexpr u32 kArrivals = kBlocks * kMatvecFinishers;
+
   /// By one warp: waits until all blocks have left the stage before.
   LATHE_DEVICE_MEMBER void awaitStage(int stage) const {
     if (lane() == 0)
-      waitForCount(arrivals, stage * kBlocks);
+      waitForCount(arrivals, stage * kArrivals);
     syncWarp();
   }
-  /// By one thread, which has seen all writes of the block.
-  LATHE_DEVICE_MEMBER void leave(int stage) const {
-    fenceDevice();
+  /// By a thread that has seen all writes of what it counts for.
+  LATHE_DEVICE_MEMBER void leave(int stage, int count) const {
     if (stage + 1 < stages)
-      return signalCount(arrivals);
-    // Nobody waits any more: the last block leaves zero behind.
-    if (atomicAddDevice(arrivals, 1) == (u32)stages * kBlocks - 1)
+      return signalCount(arrivals, count);
+    fenceDevice();
+    // Nobody waits any more: the last one leaves zero behind.
+    if (atomicAddDevice(arrivals, (u32)count) + count == stages * kArrivals)
       *arrivals = 0;
   }
 
@@ -129,8 +125,7 @@ private:
   int next = 0; ///< stage
   const MatvecRoles<kWarps> role;
   const UnitRings<kRings> rings;
-  u32 *const finished; ///< finishers that are through with the stage
-  char *const shared;  ///< of a stage
+  char *const shared; ///< of a stage
   u32 *const arrivals;
 };
 

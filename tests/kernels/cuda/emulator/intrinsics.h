@@ -116,8 +116,8 @@ LATHE_DEVICE u32 ballot(bool vote) {
 }
 
 LATHE_DEVICE void fenceDevice() {}
-LATHE_DEVICE void signalCount(u32 *p) {
-  __atomic_fetch_add(p, 1, __ATOMIC_RELEASE);
+LATHE_DEVICE void signalCount(u32 *p, u32 value) {
+  __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
 }
 /// Blocks run one after the other: only a grid of one block may wait.
 LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {
