@@ -83,9 +83,8 @@ struct MatvecShape {
   }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
-    const int perFinisher = tokens * pairs > 4 ? 1 : 2;
-    const int wanted = perFinisher * kMatvecFinishers;
-    return (wanted + groups() - 1) / groups() * groups();
+    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : kMatvecBuffers;
+    return wanted < groups() ? groups() : wanted;
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {

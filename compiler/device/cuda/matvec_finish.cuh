@@ -96,30 +96,18 @@ public:
     const int end = piecesOf(0).most() * kShape.groups();
     for (int round = 0; round < end; round += kShape.buffers())
       for (int i = finisher; i < kShape.buffers(); i += kMatvecFinishers)
-        visit(round + i,
-              [&]<int kParts>(const auto &segment, int own, const Piece &piece,
-                              const Buffers &buffer) {
-                finish<kParts>(segment, own, piece, buffer);
-              });
-    if constexpr (kDefers)
-      combineItems(finisher, end);
+        finishNumber(round + i);
   }
 
 private:
-  /// Where every item meets others in the workspace, a fence for each would
-  /// take longer than its weights: there is one at the end.
-  static constexpr bool kDefers = kShape.split > 1;
-
   LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
     return PieceList(List::kItems, List::kCuttable,
                      place.block / kShape.split * kShape.groups() + group,
                      place.blocks / kShape.split * kShape.groups());
   }
 
-  /// visit.template operator()<parts>(segment, item in it, piece, buffer) for
-  /// the piece that MatvecBuffers counts as `number`, if there is one.
-  template <class Visit>
-  LATHE_DEVICE_MEMBER void visit(int number, Visit visit) const {
+  /// The piece that MatvecBuffers counts as `number`, if there is one.
+  LATHE_DEVICE_MEMBER void finishNumber(int number) const {
     const int group = number % kShape.groups();
     const int turn = number / kShape.groups();
     const PieceList pieces = piecesOf(group);
@@ -127,45 +115,8 @@ private:
       return;
     const Piece piece = pieces.at(turn);
     list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
-      visit.template operator()<kParts>(segment, own, piece,
-                                        buffers.of(turn, group));
+      finish<kParts>(segment, own, piece, buffers.of(turn, group));
     });
-  }
-
-  /// After the last item: announces what finish() has left in the workspace,
-  /// and combines the row tiles to which this finisher was the last to arrive.
-  /// Lane l asks for the l-th of the finisher's next 32 pieces.
-  LATHE_DEVICE_MEMBER void combineItems(int finisher, int end) const {
-    const int rounds = (end + kShape.buffers() - 1) / kShape.buffers();
-    const int each =
-        (kShape.buffers() - finisher + kMatvecFinishers - 1) / kMatvecFinishers;
-    fenceDevice();
-    syncWarp();
-    for (int first = 0; first < rounds * each; first += 32) {
-      int tile = 0;
-      u32 all = 0;
-      for (int i = 0; i < 32 && first + i < rounds * each; ++i)
-        visit(numberOf(finisher, first + i, each),
-              [&]<int kParts>(const auto &, int own, const Piece &piece,
-                              const Buffers &) {
-                tile = lane() == i ? piece.item - own % kParts : tile;
-                all = lane() == i ? arrivals<kParts>(piece) : all;
-              });
-      u32 votes = ballot(all > 0 && arrive(tile, all));
-      if (votes != 0)
-        fenceDevice();
-      for (; votes != 0; votes &= votes - 1) {
-        const int next = first + 63 - leadingZeros(u64(votes & -votes));
-        visit(numberOf(finisher, next, each),
-              [&]<int kParts>(const auto &segment, int own, const Piece &piece,
-                              const Buffers &) {
-                combine<kParts>(segment, own, piece);
-              });
-      }
-    }
-  }
-  LATHE_DEVICE_MEMBER static int numberOf(int finisher, int i, int each) {
-    return i / each * kShape.buffers() + finisher + i % each * kMatvecFinishers;
   }
 
   /// The sum of element e = t * 16 + row over the slices of a quarter.
@@ -205,26 +156,16 @@ private:
     });
     buffer.arriveEmpty();
     const int cut = kMatvecQuarters / piece.quarters;
-    if (kShape.split * kParts * cut == 1) {
-      forEach([&](int i, int e) { apply(segment, own / kParts, e, y[i]); });
-      return;
+    if (kShape.split * kParts * cut > 1) {
+      float *mine = workspace(piece.item, split, piece.quarter);
+      forEach([&](int i, int e) {
+        for (int w = 0; w < S::kWeights; ++w)
+          mine[w * kSums + e] = y[i][w];
+      });
+      if (!combine<kParts, S::kWeights>(piece.item - own % kParts, cut, y))
+        return;
     }
-    float *mine = workspace(piece.item, split, piece.quarter);
-    forEach([&](int i, int e) {
-      for (int w = 0; w < S::kWeights; ++w)
-        mine[w * kSums + e] = y[i][w];
-    });
-    if constexpr (kDefers)
-      return;
-    fenceDevice();
-    syncWarp();
-    u32 last = 0;
-    if (lane() == 0)
-      last = arrive(piece.item - own % kParts, arrivals<kParts>(piece));
-    if (shuffle(last, 0) == 0)
-      return;
-    fenceDevice();
-    combine<kParts>(segment, own, piece);
+    forEach([&](int i, int e) { apply(segment, own / kParts, e, y[i]); });
   }
 
   LATHE_DEVICE_MEMBER float *workspace(int item, int split, int quarter) const {
@@ -233,37 +174,34 @@ private:
                kShape.pairs * kSums;
   }
 
-  /// Pieces that a row tile is made of.
-  template <int kParts>
-  LATHE_DEVICE_MEMBER static u32 arrivals(const Piece &piece) {
-    return kShape.split * kParts * (kMatvecQuarters / piece.quarters);
-  }
-  /// Whether this is the last of `all` to arrive of a row tile, whose first
-  /// item is `tile`; by one thread.
-  LATHE_DEVICE_MEMBER bool arrive(int tile, u32 all) const {
-    const bool last = atomicAddDevice(ctx.counters + tile, 1) == all - 1;
-    if (last)
-      ctx.counters[tile] = 0;
-    return last;
-  }
-  /// Adds up what all have left of a row tile, in the order of columns.
-  template <int kParts, class S>
-  LATHE_DEVICE_MEMBER void combine(const S &segment, int own,
-                                   const Piece &piece) const {
-    const int first = piece.item - own % kParts;
-    const int cut = kMatvecQuarters / piece.quarters;
-    forEach([&](int, int e) {
-      float y[S::kWeights];
-      for (int w = 0; w < S::kWeights; ++w) {
-        y[w] = 0.0f;
+  /// Whether this is the last to arrive of a row tile, whose first item is
+  /// `first`; then `y` is what all have left, in the order of columns.
+  template <int kParts, int kWeights>
+  LATHE_DEVICE_MEMBER bool combine(int first, int cut,
+                                   float (&y)[kEach][kWeights]) const {
+    fenceDevice();
+    syncWarp();
+    u32 before = 0;
+    if (lane() == 0)
+      before = atomicAddDevice(ctx.counters + first, 1);
+    if (shuffle(before, 0) != kShape.split * kParts * cut - 1)
+      return false;
+    fenceDevice();
+    forEach([&](int i, int e) {
+      for (int w = 0; w < kWeights; ++w) {
+        float sum = 0.0f;
 #pragma unroll
-        for (int s = 0; s < kShape.split * kParts; ++s)
-          y[w] += loadCut(workspace(first + s % kParts, s / kParts, 0) +
-                              w * kSums + e,
-                          cut);
+        for (int s = 0; s < kShape.split * kParts; ++s) {
+          const float *from =
+              workspace(first + s % kParts, s / kParts, 0) + w * kSums + e;
+          sum += loadCut(from, cut);
+        }
+        y[i][w] = sum;
       }
-      apply(segment, own / kParts, e, y);
     });
+    if (lane() == 0)
+      ctx.counters[first] = 0;
+    return true;
   }
   /// An item's sum from its pieces, as addUp() has it of one piece.
   LATHE_DEVICE_MEMBER static float loadCut(const float *from, int cut) {
