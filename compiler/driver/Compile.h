@@ -38,8 +38,8 @@ struct CompileOptions {
   /// Compile the MTP layer too, and so load its weights.
   bool mtp = false;
   bool halfKv = false; ///< KV caches in f16 (CUDA only), else f32
-  /// Compile decode steps as one persistent kernel too (CUDA only).
-  bool persistent = true;
+  /// Compile decode steps as persistent kernels too (CUDA only).
+  bool persistent = false;
   int threads = 1;
   int sms = 0; ///< multiprocessors of the GPU (CUDA only); 0: a common card's
   CpuTarget target;             ///< compileModel() only

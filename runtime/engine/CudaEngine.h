@@ -41,7 +41,7 @@ struct CudaEngineOptions {
   /// Let kernels overlap; off to measure what that gains.
   bool programmatic = true;
   /// Auto measures both after loading and takes the faster one.
-  StepEntry entry = StepEntry::Auto;
+  StepEntry entry = StepEntry::Launches;
   LoadProgress progress; ///< may be null
 };
 

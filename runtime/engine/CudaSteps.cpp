@@ -37,8 +37,8 @@ Status CudaEngine::fillStepTable(const PlannedStep &step, DeviceAddress table) {
 
 Status CudaEngine::prepareSteps() {
   if (plan.steps.empty() && options.entry == StepEntry::Persistent)
-    return modelError("the bundle has no persistent steps; compile it without "
-                      "--entry launches, or run with --entry auto");
+    return modelError("the bundle has no persistent steps; compile it with "
+                      "--entry persistent or auto, or run with --entry launches");
   if (plan.steps.empty() || options.entry == StepEntry::Launches)
     return absl::OkStatus();
   for (size_t i = 0; i < plan.steps.size(); ++i) {

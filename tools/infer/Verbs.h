@@ -32,7 +32,7 @@ struct ModelOptions {
   std::string prefillForm;       ///< "": "mixed" on the CPU, "half" on a GPU
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
-  std::string entry = "auto"; ///< GPU: "auto", "launches" or "persistent"
+  std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
   bool noOverlap = false;     ///< GPU: kernels strictly one after another
   bool quiet = false;
 };

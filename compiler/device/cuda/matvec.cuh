@@ -86,7 +86,9 @@ public:
                                     const SliceX<kTokens> &x) const {
     const int group = warpId / kShape.slices(),
               slice = warpId % kShape.slices();
-    const PieceList pieces = piecesOf(group);
+    // Beyond four tokens registers are short: the list waits in shared memory.
+    const PieceList own = piecesOf(group);
+    const PieceList &pieces = kTokens > 4 ? keep(own) : own;
     for (int turn = 0; turn < pieces.count(); ++turn) {
       const Piece piece = pieces.at(turn);
       const Buffers buffer = buffers.of(turn, group);
@@ -136,6 +138,20 @@ private:
     return PieceList(List::kItems, List::kCuttable,
                      place.block / kShape.split * kShape.groups() + group,
                      place.blocks / kShape.split * kShape.groups());
+  }
+
+  /// A copy in the part of the warp's staging area that input() leaves alone.
+  LATHE_DEVICE_MEMBER const PieceList &keep(const PieceList &pieces) const {
+    constexpr int kAt = SliceX<kTokens>::kSumsBytes;
+    static_assert(kTokens <= 4 ||
+                  kAt + (int)sizeof(PieceList) <= kShape.stagingBytes());
+    auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
+                               kShape.workers() * kShape.lowerBytes() +
+                               warpId * kShape.stagingBytes() + kAt);
+    if (lane() == 0)
+      *kept = pieces;
+    syncWarp();
+    return *kept;
   }
 
   /// Whether `slice` belongs to `piece`.

@@ -29,13 +29,23 @@ template <int kTokens> struct SliceX {
   static constexpr int kSteps = kMatvecSlice / 16;
 
   u32 b[kSteps][2];
-  /// The sums of operand columns 2q and 2q + 1 over each 128 columns.
-  float sums[2][kOperands][2];
-  const char *lower; ///< kTokens > 4: this lane's slots of block 0
+  /// The sums of operand columns 2q and 2q + 1 over each 128 columns, [group]
+  /// [operand]: with two operands there is no register left for them.
+  static constexpr bool kSumsShared = kOperands == 2;
+  Float2 sums[kSumsShared ? 1 : 2];
+  /// kTokens > 4: where this lane's slots of block 0 lie in shared memory.
+  int lowerAt;
+  int sumsAt; ///< kSumsShared: likewise
+
+  LATHE_DEVICE_MEMBER Float2 sumsOf(int group, int operand) const {
+    const auto *shared = (const Float2 *)(sharedMemory() + sumsAt);
+    return kSumsShared ? shared[(group * kOperands + operand) * 4]
+                       : sums[group];
+  }
 
   /// The lower parts of block `block` of 32 columns.
   LATHE_DEVICE_MEMBER Vec4 lowerOf(int block) const {
-    return *(const Vec4 *)(lower + block * kTokens * 64);
+    return *(const Vec4 *)(sharedMemory() + lowerAt + block * kTokens * 64);
   }
   /// Operand kOperand of step kStep; `v` is lowerOf() its block.
   template <int kOperand>
@@ -45,8 +55,12 @@ template <int kTokens> struct SliceX {
     return step % 2 ? Word2{v.z, v.w} : Word2{v.x, v.y};
   }
 
-  /// Fills in `sums` on tensor cores: a product with ones.
-  LATHE_DEVICE_MEMBER void addUp() {
+  /// Fills in the sums on tensor cores: a product with ones. They take
+  /// kSumsBytes of `shared`.
+  static constexpr int kSumsBytes = 2 * kOperands * 4 * 8;
+  LATHE_DEVICE_MEMBER void addUp(char *shared) {
+    Float2 *const mine = (Float2 *)shared + lane() % 4;
+    sumsAt = (int)((char *)mine - sharedMemory());
     constexpr u32 kOne = 0x3c003c00;
     const u32 ones[4] = {kOne, kOne, kOne, kOne};
 #pragma unroll
@@ -60,9 +74,13 @@ template <int kTokens> struct SliceX {
           mma(d[1], ones, low.x, low.y);
         }
       }
-      for (int i = 0; i < kOperands; ++i)
-        sums[group][i][0] = d[i][0], sums[group][i][1] = d[i][1];
+      if constexpr (!kSumsShared)
+        sums[group] = {d[0][0], d[0][1]};
+      else if (lane() < 4) // all rows are alike
+        for (int i = 0; i < kOperands; ++i)
+          mine[(group * kOperands + i) * 4] = {d[i][0], d[i][1]};
     }
+    syncWarp();
   }
 };
 
@@ -88,7 +106,8 @@ public:
   /// The slice of f(t, k), which gives columns [k, k + 4) as a Float4 and is
   /// asked for columns below kShape.columns only.
   template <class F> LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, F f) {
-    x.lower = lower + lane() / 4 % kTokens * 64 + lane() % 4 * 16;
+    x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
+                lane() % 4 * 16;
     Float4 v[2][kEach];
     load(0, v[0], f);
 #pragma unroll
@@ -100,7 +119,8 @@ public:
       take(c, x);
       syncWarp();
     }
-    x.addUp();
+    static_assert(SliceX<kTokens>::kSumsBytes <= kShape.stagingBytes());
+    x.addUp(staging);
   }
 
 private:

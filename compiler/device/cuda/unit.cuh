@@ -103,10 +103,11 @@ LATHE_DEVICE TileSums<kTokens> zeroPoints(const SliceX<kTokens> &x, int group,
   TileSums<kTokens> start;
 #pragma unroll
   for (int p = 0; p < start.kOperands; ++p) {
-    start.d[p][0] = x.sums[group][p][0] * (-kInt4Scale * zero0);
-    start.d[p][1] = x.sums[group][p][1] * (-kInt4Scale * zero0);
-    start.d[p][2] = x.sums[group][p][0] * (-kInt4Scale / kInt4UpperRow * zero8);
-    start.d[p][3] = x.sums[group][p][1] * (-kInt4Scale / kInt4UpperRow * zero8);
+    const Float2 sums = x.sumsOf(group, p);
+    start.d[p][0] = sums.x * (-kInt4Scale * zero0);
+    start.d[p][1] = sums.y * (-kInt4Scale * zero0);
+    start.d[p][2] = sums.x * (-kInt4Scale / kInt4UpperRow * zero8);
+    start.d[p][3] = sums.y * (-kInt4Scale / kInt4UpperRow * zero8);
   }
   return start;
 }
