@@ -174,10 +174,11 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   int64_t tileTokens(int64_t rowBlocks, int64_t tokens) const {
     int64_t best = 0, least = 0;
     for (int64_t width : {128, 112, 96, 80, 64}) {
-      constexpr int64_t kStartAndEnd = 6; // in tokens
+      // What a step costs however few tokens it has, in tokens.
+      constexpr int64_t kFixed = 160;
       const int64_t tiles = rowBlocks * ((tokens + width - 1) / width);
       const int64_t waves = (tiles + target.defaultSms - 1) / target.defaultSms;
-      const int64_t time = waves * (width + kStartAndEnd);
+      const int64_t time = waves * (width + kFixed);
       if (!best || time < least)
         best = width, least = time;
     }

@@ -13,7 +13,7 @@
 #define LATHE_COMPILER_DEVICE_CUDA_MATMUL_CUH
 
 #include "compiler/device/cuda/matmul_weights.cuh"
-#include "compiler/device/cuda/matvec.cuh"
+#include "compiler/device/cuda/matvec_segments.cuh"
 
 namespace lathe {
 

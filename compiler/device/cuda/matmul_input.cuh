@@ -14,6 +14,7 @@
 #define LATHE_COMPILER_DEVICE_CUDA_MATMUL_INPUT_CUH
 
 #include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/rms.cuh"
 #include "compiler/device/cuda/weights.cuh"
 
 namespace lathe {

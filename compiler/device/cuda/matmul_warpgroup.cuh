@@ -11,7 +11,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_MATMUL_WARPGROUP_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_MATMUL_WARPGROUP_CUH
 
-#include "compiler/device/cuda/matvec.cuh"
+#include "compiler/device/cuda/matvec_segments.cuh"
 #include "compiler/device/cuda/warpgroup_tile.cuh"
 
 namespace lathe {
