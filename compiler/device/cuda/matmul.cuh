@@ -129,8 +129,9 @@ private:
   LATHE_DEVICE_MEMBER void weightsOf(const char *stage, int m, int k16,
                                      u32 (&a)[partsOf(kPacking)][4]) const {
     const char *tile = stage + (warpRow * 2 + m) * kTile;
-    const char *zeros = tile + kCode + kScale / 2 + groupOf(k16) * 32;
-    operandsOf<kPacking>({tile, tile + kCode, zeros}, k16, a);
+    WeightColumns<kPacking> columns(tile, tile + kCode,
+                                    tile + kCode + kScale / 2);
+    operandsOf(columns, k16, a);
   }
 
   /// The group of a k16 step among those of its 64 columns.

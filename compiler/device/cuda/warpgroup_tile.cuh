@@ -208,6 +208,12 @@ private:
       for (int m = 0; m < 2; ++m) {
         const char *unit = codes + 4 * m * kPacking.unitBytes();
         const int column = part * kWarpgroupStep + first;
+        const bool enters = kInt4 && column % kPacking.grain == 0;
+        // What is needed from shared memory comes while products run.
+        const WeightColumns<kPacking> weights = columnsOf(unit, part);
+        const GroupChange change =
+            enters ? changeTo(unit + 2048, column / kPacking.grain, to.scale[m])
+                   : GroupChange{};
         // The compiler does not follow groups that run on around a loop.
         if (column == 0 && (m == 0 || kSteps == 1))
           wgmmaWait<0>();
@@ -216,9 +222,11 @@ private:
         wgmmaHold(to.sums[m]);
         if (first == 0 && m == 1 && releases)
           release(rings.stepEmpty() + rings.step.before());
-        if (kInt4 && column % kPacking.grain == 0)
-          enterGroup(unit + 2048, column / kPacking.grain, m, to);
-        makeOperands(unit, part, first, m);
+#pragma unroll
+        for (int k16 = first / 16; k16 < (first + kBatch) / 16; ++k16)
+          operandsOf(weights, k16, a[m][k16]);
+        if (enters)
+          enterGroup(change, to.sums[m]);
         hold(first, m, to.sums[m]);
         wgmmaFence();
         issue(first, m, to.sums[m]);
@@ -226,34 +234,38 @@ private:
       }
   }
 
+  static LATHE_DEVICE_MEMBER WeightColumns<kPacking> columnsOf(const char *unit,
+                                                               int part) {
+    constexpr int kCodes = kParts * (kPacking.unitColumns() == 64 ? 2048 : 512);
+    constexpr int kGroups = 256 / kPacking.grain;
+    const int group = part * 64 / kPacking.grain;
+    return {unit + part * kCodes, unit + 2048 + part * 64,
+            unit + 2048 + (kGroups + group) * 32};
+  }
+
+  /// Factors that bring the sums of rows g and g + 8 to a group's scales.
+  struct GroupChange {
+    float by0, by8;
+  };
+  static LATHE_DEVICE_MEMBER GroupChange changeTo(const char *scales, int group,
+                                                  float (&scale)[2]) {
+    u32 both = ((const u32 *)scales)[group * 8 + lane() / 4];
+    float s0 = usable(lowerHalf(both)), s8 = usable(upperHalf(both));
+    GroupChange change{scale[0] * reciprocal(s0), scale[1] * reciprocal(s8)};
+    scale[0] = s0, scale[1] = s8;
+    return change;
+  }
   /// The scale's reciprocal must exist; of weights that are all zero nothing is
   /// seen at this size.
   static LATHE_DEVICE_MEMBER float usable(float s) {
     constexpr float kTiny = 0x1p-60f;
     return s == 0.0f ? kTiny : s;
   }
-  static LATHE_DEVICE_MEMBER void enterGroup(const char *scales, int group,
-                                             int m, Sums &to) {
-    u32 both = ((const u32 *)scales)[group * 8 + lane() / 4];
-    float s0 = usable(lowerHalf(both)), s8 = usable(upperHalf(both));
-    float from0 = to.scale[m][0] * reciprocal(s0);
-    float from8 = to.scale[m][1] * reciprocal(s8);
+  static LATHE_DEVICE_MEMBER void enterGroup(GroupChange change,
+                                             float (&sums)[Sums::kCount]) {
 #pragma unroll
     for (int i = 0; i < Sums::kCount; ++i)
-      to.sums[m][i] *= i & 2 ? from8 : from0;
-    to.scale[m][0] = s0, to.scale[m][1] = s8;
-  }
-
-  LATHE_DEVICE_MEMBER void makeOperands(const char *unit, int part, int first,
-                                        int m) {
-    constexpr int kCodes = kParts * (kPacking.unitColumns() == 64 ? 2048 : 512);
-#pragma unroll
-    for (int k16 = first / 16; k16 < (first + kBatch) / 16; ++k16) {
-      const int group = (part * 64 + k16 * 16) / kPacking.grain;
-      operandsOf<kPacking>({unit + part * kCodes, unit + 2048 + part * 64,
-                            unit + 2048 + (256 / kPacking.grain + group) * 32},
-                           k16, a[m][k16]);
-    }
+      sums[i] *= i & 2 ? change.by8 : change.by0;
   }
 
   LATHE_DEVICE_MEMBER void hold(int first, int m, float (&sums)[Sums::kCount]) {
