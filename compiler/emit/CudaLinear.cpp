@@ -15,9 +15,10 @@ namespace lathe {
 static constexpr int kInputThreads = 256;
 
 /// "segment<format, rows>(weights, [&](int t, int row, float y0) { stores })".
+/// Where `later`, the lambda has one more parameter, which stores for it.
 static LogicalResult printSegment(CudaKernel &kernel,
                                   const LinearSegment &segment,
-                                  StringRef terminator) {
+                                  StringRef terminator, bool later = false) {
   CodeWriter &code = kernel.code;
   graph::WeightType type =
       graph::LinearOp(segment.linears[0]).getWeight().getType();
@@ -26,6 +27,8 @@ static LogicalResult printSegment(CudaKernel &kernel,
     weights += kernel.arg(graph::LinearOp(linear).getWeight()) + ", ";
     sums += formatv(", float y{0}", i);
   }
+  if (later)
+    sums += ", auto &store";
   code.open(formatv("segment<{0}, {1}>({2}[&](int t, int row{3}) {{",
                     packingArguments(type), type.getRows(), weights, sums)
                 .str());
@@ -38,8 +41,10 @@ static LogicalResult printSegment(CudaKernel &kernel,
     auto expression = rows.at(value, "row");
     if (failed(expression))
       return failure();
-    code.line(formatv("((float *)args[{0}])[(i64)t * strideOf({1}) + row] = "
-                      "{2};",
+    code.line(formatv(later ? "store((float *)args[{0}] + (i64)t * "
+                              "strideOf({1}) + row, {2});"
+                            : "((float *)args[{0}])[(i64)t * strideOf({1}) + "
+                              "row] = {2};",
                       kernel.operands.ofResult(result), graph::widthOf(value),
                       *expression)
                   .str());
@@ -229,15 +234,18 @@ struct MatmulText {
 static MatmulText warpgroupText(CudaKernel &kernel, int columns, int planes,
                                 ArrayRef<LinearSegment> segments) {
   int unitBytes = 0;
-  for (const LinearSegment &segment : segments)
+  size_t outputs = 0; // of a segment
+  for (const LinearSegment &segment : segments) {
     unitBytes = std::max(unitBytes, packingOf(segment).unitBytes());
+    outputs = std::max(outputs, segment.outputs.size());
+  }
   WarpgroupShape shape{columns, planes, unitBytes,
                        int(kernel.cuda.getWarpgroup()),
                        int(kernel.cuda.getStages())};
   return {formatv("constexpr WarpgroupShape kShape{{{0}, {1}, {2}, {3}, {4}};",
                   shape.columns, shape.planes, shape.unitBytes, shape.tokens,
                   shape.stages),
-          "matmulWarpgroup<kShape>(ctx,",
+          formatv("matmulWarpgroup<kShape, {0}>(ctx,", outputs),
           {.threads = kWarpgroupThreads,
            .blocks = int32_t(kernel.cuda.getBlocks()),
            .dynamicShared = shape.sharedBytes()},
@@ -308,7 +316,8 @@ LogicalResult printCudaMatmul(CudaKernel &kernel) {
   code.open(text.call);
   for (size_t i = 0; i < segments->size(); ++i)
     if (failed(printSegment(kernel, (*segments)[i],
-                            i + 1 < segments->size() ? "," : ");")))
+                            i + 1 < segments->size() ? "," : ");",
+                            kernel.cuda.getWarpgroup() != 0)))
       return failure();
   code.close("");
   code.close();

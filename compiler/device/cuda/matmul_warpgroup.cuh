@@ -16,13 +16,27 @@
 
 namespace lathe {
 
-/// A warp's sums of a segment's rows `from` through the epilogue.
-template <WarpgroupShape kShape, class S>
+/// What epilogues want to store. Their loads cannot be moved before a store,
+/// and waiting for memory one by one would cost as much as the products.
+template <int kMost> struct LaterStores {
+  float *to[kMost];
+  float value[kMost];
+  int count = 0;
+
+  LATHE_DEVICE_MEMBER void operator()(float *p, float x) {
+    to[count] = p, value[count++] = x;
+  }
+};
+
+/// A warp's sums of a segment's rows `from` through the epilogue, kTogether
+/// sums of each tile at a time.
+template <WarpgroupShape kShape, int kOutputs, int kTogether, class S>
 LATHE_DEVICE void storeSums(const S &segment, WarpgroupRows from,
                             int firstToken, int tokens,
                             const WarpgroupSums<kShape> &sums) {
   constexpr float kUnscale =
       1.0f / operandScale(S::kPacking) / kActivationScale;
+  constexpr int kTiles = 3 - S::kWeights;
   const int place = firstPlace(), column = firstToken + lane() % 4 * 2;
   float by[2][2];
 #pragma unroll
@@ -32,22 +46,33 @@ LATHE_DEVICE void storeSums(const S &segment, WarpgroupRows from,
       by[m][lower] = sums.scale[m][lower] * kUnscale *
                      *(const float *)segment.weights[S::kWeights == 2 && m];
 #pragma unroll
-  for (int i = 0; i < sums.kCount; ++i) {
-    const int t = column + i / 4 * 8 + (i & 1), lower = i >> 1 & 1;
-    if (t >= tokens)
-      continue;
+  for (int first = 0; first < sums.kCount; first += kTogether) {
+    LaterStores<kTogether * kTiles * kOutputs> later;
+    bool exists[kTogether * kTiles];
+    int ends[kTogether * kTiles]; // of the stores so far
 #pragma unroll
-    for (int m = 0; m < 3 - S::kWeights; ++m) {
+    for (int j = 0; j < kTogether * kTiles; ++j) {
+      const int i = first + j / kTiles, m = j % kTiles, lower = i >> 1 & 1;
       const int tile = from.first + tileAt<S::kWeights>(place + 4 * m);
-      const int row = tile * 16 + lane() / 4 + 8 * lower;
-      if (row >= S::kRows)
-        continue;
+      int t = column + i / 4 * 8 + (i & 1);
+      int row = tile * 16 + lane() / 4 + 8 * lower;
+      // Those that do not exist read what another does.
+      exists[j] = t < tokens && row < S::kRows;
+      t = t < tokens ? t : tokens - 1;
+      row = row < S::kRows ? row : S::kRows - 1;
       if constexpr (S::kWeights == 2)
         segment.epilogue(t, row, by[0][lower] * sums.sums[0][i],
-                         by[1][lower] * sums.sums[1][i]);
+                         by[1][lower] * sums.sums[1][i], later);
       else
-        segment.epilogue(t, row, by[m][lower] * sums.sums[m][i]);
+        segment.epilogue(t, row, by[m][lower] * sums.sums[m][i], later);
+      ends[j] = later.count;
     }
+#pragma unroll
+    for (int j = 0, s = 0; j < kTogether * kTiles; ++j)
+#pragma unroll
+      for (; s < ends[j]; ++s)
+        if (exists[j])
+          *later.to[s] = later.value[s];
   }
 }
 
@@ -90,7 +115,7 @@ LATHE_DEVICE void runSegment(int block, const Run &run, const First &first,
 
 /// All tiles of the segments, dealt to the blocks of the grid: those of one row
 /// block, which share their weights, run beside each other.
-template <WarpgroupShape kShape, bool kCopies, class... Segments>
+template <WarpgroupShape kShape, int kOutputs, bool kCopies, class... Segments>
 LATHE_DEVICE void warpgroupTiles(const LatheLaunch &ctx,
                                  const Segments &...segments) {
   WarpgroupRings<kShape> rings;
@@ -123,17 +148,21 @@ LATHE_DEVICE void warpgroupTiles(const LatheLaunch &ctx,
             tile.multiply(sums);
         },
         segments...);
+    // Registers allow for more where there is but one epilogue.
+    constexpr int kTogether = sizeof...(Segments) > 1 ? 4 : 8;
     if constexpr (!kCopies)
       runSegment(
           rowBlock,
           [&]<class S>(const S &segment, int) {
-            storeSums<kShape>(segment, from, firstToken, tokens, sums);
+            storeSums<kShape, kOutputs, kTogether>(segment, from, firstToken,
+                                                   tokens, sums);
           },
           segments...);
   }
 }
 
-template <WarpgroupShape kShape, class... Segments>
+/// The entry's body; kOutputs: the most that an epilogue stores.
+template <WarpgroupShape kShape, int kOutputs, class... Segments>
 LATHE_DEVICE void matmulWarpgroup(const LatheLaunch &ctx,
                                   const Segments &...segments) {
   if (threadX() == 0)
@@ -143,10 +172,10 @@ LATHE_DEVICE void matmulWarpgroup(const LatheLaunch &ctx,
   if (w >= kWarpgroupUsers) {
     giveRegisters<kWarpgroupCopyRegisters>();
     if (w == kWarpgroupUsers)
-      warpgroupTiles<kShape, true>(ctx, segments...);
+      warpgroupTiles<kShape, kOutputs, true>(ctx, segments...);
   } else {
     takeRegisters<kWarpgroupUserRegisters>();
-    warpgroupTiles<kShape, false>(ctx, segments...);
+    warpgroupTiles<kShape, kOutputs, false>(ctx, segments...);
   }
 }
 

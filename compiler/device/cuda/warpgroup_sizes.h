@@ -17,7 +17,7 @@ constexpr int kWarpgroupTiles = kWarpgroupRows / 16;
 /// Warps that multiply, two warpgroups; a third has one that copies. Registers
 /// of a thread in each: together as many as three warpgroups start with.
 constexpr int kWarpgroupUsers = 8, kWarpgroupThreads = 3 * 128;
-constexpr int kWarpgroupUserRegisters = 232, kWarpgroupCopyRegisters = 40;
+constexpr int kWarpgroupUserRegisters = 240, kWarpgroupCopyRegisters = 24;
 
 struct WarpgroupShape {
   int columns;

@@ -151,17 +151,10 @@ public:
     const int place = firstPlace();
     to.clear();
 #pragma unroll 1
-    for (int unit = 0; unit < kUnits; ++unit) {
-      barrierWait(rings.unitFull() + rings.unit.slot, rings.unit.parity);
-      const char *codes = rings.codes() + place * kPacking.unitBytes();
-#pragma unroll
-      for (int part = 0; part < kSteps; ++part) {
-        barrierWait(rings.stepFull() + rings.step.slot, rings.step.parity);
-        multiplyStep(codes, part, unit > 0 || part > 0, to);
-        rings.step.next();
-      }
-      release(rings.unitEmpty() + rings.unit.slot);
-      rings.unit.next();
+    for (int unit = 0; unit < kUnits; unit += 2) {
+      multiplyUnit(place, unit > 0, true, to);
+      if (unit + 1 < kUnits)
+        multiplyUnit(place, true, false, to);
     }
     wgmmaWait<0>();
     wgmmaHold(to.sums[0]);
@@ -198,10 +191,25 @@ private:
       barrierArrive(b);
   }
 
+  /// One unit of both tiles. `started`: a step before it is to be released.
+  LATHE_DEVICE_MEMBER void multiplyUnit(int place, bool started, bool first,
+                                        Sums &to) {
+    barrierWait(rings.unitFull() + rings.unit.slot, rings.unit.parity);
+    const char *codes = rings.codes() + place * kPacking.unitBytes();
+#pragma unroll
+    for (int part = 0; part < kSteps; ++part) {
+      barrierWait(rings.stepFull() + rings.step.slot, rings.step.parity);
+      multiplyStep(codes, part, started || part > 0, first && part == 0, to);
+      rings.step.next();
+    }
+    release(rings.unitEmpty() + rings.unit.slot);
+    rings.unit.next();
+  }
+
   /// Columns [64 part, 64 part + 64) of the unit, both tiles in turn. Before a
   /// tile's turn its last products are waited for, the other's still run.
   LATHE_DEVICE_MEMBER void multiplyStep(const char *codes, int part,
-                                        bool releases, Sums &to) {
+                                        bool releases, bool starts, Sums &to) {
 #pragma unroll
     for (int first = 0; first < kWarpgroupStep; first += kBatch)
 #pragma unroll
@@ -215,7 +223,7 @@ private:
             enters ? changeTo(unit + 2048, column / kPacking.grain, to.scale[m])
                    : GroupChange{};
         // The compiler does not follow groups that run on around a loop.
-        if (column == 0 && (m == 0 || kSteps == 1))
+        if (starts && first == 0 && (m == 0 || kSteps == 1))
           wgmmaWait<0>();
         else
           wgmmaWait<1>();
