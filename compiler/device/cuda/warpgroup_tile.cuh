@@ -151,11 +151,12 @@ public:
     const int place = firstPlace();
     to.clear();
 #pragma unroll 1
-    for (int unit = 0; unit < kUnits; unit += 2) {
+    for (int unit = 0; unit + 1 < kUnits; unit += 2) {
       multiplyUnit(place, unit > 0, true, to);
-      if (unit + 1 < kUnits)
-        multiplyUnit(place, true, false, to);
+      multiplyUnit(place, true, false, to);
     }
+    if constexpr (kUnits % 2 != 0)
+      multiplyUnit(place, kUnits > 1, true, to);
     wgmmaWait<0>();
     wgmmaHold(to.sums[0]);
     wgmmaHold(to.sums[1]);
