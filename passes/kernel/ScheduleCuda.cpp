@@ -65,8 +65,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       if (failed(facts))
         return failure();
       auto chosen = !func.getSchedule()->getPrefill() ? matvec(func, *facts)
-                    : hasWarpgroupMma(target) ? warpgroupMatmul(func, *facts)
-                                              : matmul(func, *facts);
+                    : usesWarpgroups(func) ? warpgroupMatmul(func, *facts)
+                                           : matmul(func, *facts);
       if (failed(chosen))
         return failure();
       cuda = *chosen;
@@ -167,6 +167,17 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     blocks = std::max<int64_t>(blocks / *split, 1) * *split;
     return kernel::CudaAttr::get(&getContext(), blocks, *split, warps, stages,
                                  1);
+  }
+
+  /// Tensor cores round sums towards zero. Only the other way keeps those of an
+  /// Int4 group apart, which matters where activations are exact.
+  bool usesWarpgroups(kernel::FuncOp func) const {
+    auto isInt4 = [](graph::LinearOp linear) {
+      return linear.getWeight().getType().getFormat() == WeightFormat::Int4;
+    };
+    return hasWarpgroupMma(target) &&
+           (func.getSchedule()->getForm() != kernel::Form::Split ||
+            llvm::none_of(func.getBody().getOps<graph::LinearOp>(), isInt4));
   }
 
   /// Tokens per tile for which the multiprocessors, each working on a tile at a

@@ -2,8 +2,8 @@
 //
 // Every use of PTX and of CUDA's built-in names in the device library goes
 // through this file or, for sm_90a alone, intrinsics_warpgroup.cuh; the rest is
-// plain C++. tests/kernels/cuda/emulator has the same functions for a CPU, which
-// is how the kernels are tested without a GPU.
+// plain C++. tests/kernels/cuda/emulator has the same functions for a CPU,
+// which is how the kernels are tested without a GPU.
 //
 // Half-precision pairs are held in a u32, the lower half in the lower bits.
 // Shared memory is dynamic only, reached through sharedMemory().

@@ -169,7 +169,7 @@ std::vector<Shape> cudaShapes() {
        .group = 32,
        .asymmetric = true,
        .decodeTokens = {1},
-       .prefillForm = "split",
+       .prefillForm = "half",
        .target = "sm_90a"},
       {.name = "WarpgroupInt4Group16Asymmetric",
        .hidden = 80,
