@@ -139,6 +139,8 @@ static LogicalResult printRows(CudaKernel &kernel) {
 static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
   static constexpr StringRef matvec[] = {"matvec_launch.cuh"};
   static constexpr StringRef matmul[] = {"matmul.cuh", "matmul_input.cuh"};
+  static constexpr StringRef warpgroup[] = {"matmul_warpgroup.cuh",
+                                            "matmul_input.cuh"};
   static constexpr StringRef rows[] = {"rows.cuh"};
   static constexpr StringRef delta[] = {"delta_step.cuh"};
   static constexpr StringRef deltaPrefill[] = {"delta_prefill.cuh"};
@@ -147,7 +149,9 @@ static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
   bool prefill = func.getSchedule()->getPrefill();
   switch (func.getAnchor()) {
   case kernel::Anchor::Linear:
-    return prefill ? ArrayRef(matmul) : ArrayRef(matvec);
+    return !prefill                         ? ArrayRef(matvec)
+           : func.getCuda()->getWarpgroup() ? ArrayRef(warpgroup)
+                                            : ArrayRef(matmul);
   case kernel::Anchor::Delta:
     return prefill ? deltaPrefill : delta;
   case kernel::Anchor::Attention:

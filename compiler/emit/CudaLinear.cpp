@@ -1,6 +1,7 @@
 #include "compiler/emit/CudaKernels.h"
 
 #include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/warpgroup_sizes.h"
 #include "ir/kernel/KernelMatch.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -14,9 +15,10 @@ namespace lathe {
 static constexpr int kInputThreads = 256;
 
 /// "segment<format, rows>(weights, [&](int t, int row, float y0) { stores })".
+/// Where `later`, the lambda has one more parameter, which stores for it.
 static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
                                   const LinearSegment &segment,
-                                  StringRef terminator) {
+                                  StringRef terminator, bool later = false) {
   graph::WeightType type =
       graph::LinearOp(segment.linears[0]).getWeight().getType();
   std::string weights, sums;
@@ -24,6 +26,8 @@ static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
     weights += kernel.arg(graph::LinearOp(linear).getWeight()) + ", ";
     sums += formatv(", float y{0}", i);
   }
+  if (later)
+    sums += ", auto &store";
   code.open(formatv("segment<{0}, {1}>({2}[=](int t, int row{3}) {{",
                     packingArguments(type), type.getRows(), weights, sums)
                 .str());
@@ -36,8 +40,10 @@ static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
     auto expression = rows.at(value, "row");
     if (failed(expression))
       return failure();
-    code.line(formatv("((float *)args[{0}])[(i64)t * strideOf({1}) + row] = "
-                      "{2};",
+    code.line(formatv(later ? "store((float *)args[{0}] + (i64)t * "
+                              "strideOf({1}) + row, {2});"
+                            : "((float *)args[{0}])[(i64)t * strideOf({1}) + "
+                              "row] = {2};",
                       kernel.operands.ofResult(result), graph::widthOf(value),
                       *expression)
                   .str());
@@ -92,6 +98,11 @@ static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
     code.line(line);
   code.close("});");
   return success();
+}
+
+static CudaPacking packingOf(const LinearSegment &segment) {
+  return cudaPacking(
+      graph::LinearOp(segment.linears[0]).getWeight().getType().getDesc());
 }
 
 /// The sizes of a kernel's segments.
@@ -229,30 +240,59 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   return success();
 }
 
-LogicalResult printCudaMatmul(CudaKernel &kernel) {
-  auto segments = matchLinear(kernel.func);
-  if (failed(segments))
-    return failure();
-  graph::LinearOp first = segments->front().linears.front();
-  int tileBytes = 0;
-  for (const LinearSegment &segment : *segments)
-    tileBytes =
-        std::max(tileBytes,
-                 matmulTileBytes(cudaPacking(graph::LinearOp(segment.linears[0])
-                                                 .getWeight()
-                                                 .getType()
-                                                 .getDesc())));
-  const bool split = kernel.schedule.getForm() == kernel::Form::Split;
-  MatmulShape shape{int(graph::widthOf(first.getX())), split ? 2 : 1, tileBytes,
-                    int(kernel.cuda.getStages())};
-  kernel.result.sharedBytes = shape.scratchBytes(kernel.schedule.getTokens());
-  std::string constant =
-      formatv("constexpr MatmulShape kShape{{{0}, {1}, {2}, {3}};",
-              shape.columns, shape.planes, shape.tileBytes, shape.stages);
+namespace {
+/// How the two matmuls differ for the printer.
+struct MatmulText {
+  std::string constant; ///< declares kShape
+  std::string call;     ///< up to the segments
+  EmittedStage stage;
+  int64_t scratch;
+};
+} // namespace
 
+static MatmulText warpgroupText(CudaKernel &kernel, int columns, int planes,
+                                ArrayRef<LinearSegment> segments) {
+  int unitBytes = 0;
+  size_t outputs = 0; // of a segment
+  for (const LinearSegment &segment : segments) {
+    unitBytes = std::max(unitBytes, packingOf(segment).unitBytes());
+    outputs = std::max(outputs, segment.outputs.size());
+  }
+  WarpgroupShape shape{columns, planes, unitBytes,
+                       int(kernel.cuda.getWarpgroup()),
+                       int(kernel.cuda.getStages())};
+  return {formatv("constexpr WarpgroupShape kShape{{{0}, {1}, {2}, {3}, {4}};",
+                  shape.columns, shape.planes, shape.unitBytes, shape.tokens,
+                  shape.stages),
+          formatv("matmulWarpgroup<kShape, {0}>(ctx,", outputs),
+          {.threads = kWarpgroupThreads,
+           .blocks = int32_t(kernel.cuda.getBlocks()),
+           .dynamicShared = shape.sharedBytes()},
+          shape.scratchBytes(kernel.schedule.getTokens())};
+}
+
+static MatmulText matmulText(CudaKernel &kernel, int columns, int planes,
+                             ArrayRef<LinearSegment> segments) {
+  int tileBytes = 0;
+  for (const LinearSegment &segment : segments)
+    tileBytes = std::max(tileBytes, matmulTileBytes(packingOf(segment)));
+  MatmulShape shape{columns, planes, tileBytes, int(kernel.cuda.getStages())};
+  return {formatv("constexpr MatmulShape kShape{{{0}, {1}, {2}, {3}};",
+                  shape.columns, shape.planes, shape.tileBytes, shape.stages),
+          "matmul<kShape>(ctx, blockX(),",
+          {.threads = kMatmulThreads,
+           .blocks = int32_t(kernel.cuda.getBlocks()),
+           .tokensPerBlock = kMatmulTokens,
+           .dynamicShared = shape.sharedBytes()},
+          shape.scratchBytes(kernel.schedule.getTokens())};
+}
+
+/// The entry that writes a prompt's activations into the workspace.
+static LogicalResult printMatmulInput(CudaKernel &kernel, graph::LinearOp first,
+                                      StringRef constant) {
   CodeWriter &code = kernel.code;
   kernel.openEntry("_input", {.threads = kInputThreads, .tokensPerBlock = 1});
-  code.line(constant);
+  code.line(constant.str());
   kernel.waitHere();
   code.line("const int t = blockY();");
   code.line("float *const shared = (float *)sharedMemory();");
@@ -272,17 +312,31 @@ LogicalResult printCudaMatmul(CudaKernel &kernel) {
   code.line("");
   kernel.result.stages.back().dynamicShared =
       int32_t(4 * (kInputThreads / 32 + rows.scaleFloats()));
+  return success();
+}
 
-  kernel.openEntry("", {.threads = kMatmulThreads,
-                        .blocks = int32_t(kernel.cuda.getBlocks()),
-                        .tokensPerBlock = kMatmulTokens,
-                        .dynamicShared = shape.sharedBytes()});
-  code.line(constant);
+LogicalResult printCudaMatmul(CudaKernel &kernel) {
+  auto segments = matchLinear(kernel.func);
+  if (failed(segments))
+    return failure();
+  graph::LinearOp first = segments->front().linears.front();
+  const int columns = int(graph::widthOf(first.getX()));
+  const int planes = kernel.schedule.getForm() == kernel::Form::Split ? 2 : 1;
+  MatmulText text = kernel.cuda.getWarpgroup()
+                        ? warpgroupText(kernel, columns, planes, *segments)
+                        : matmulText(kernel, columns, planes, *segments);
+  kernel.result.sharedBytes = text.scratch;
+  if (failed(printMatmulInput(kernel, first, text.constant)))
+    return failure();
+  CodeWriter &code = kernel.code;
+  kernel.openEntry("", text.stage);
+  code.line(text.constant);
   kernel.waitHere();
-  code.open("matmul<kShape>(ctx, blockX(),");
+  code.open(text.call);
   for (size_t i = 0; i < segments->size(); ++i)
     if (failed(printSegment(kernel, code, (*segments)[i],
-                            i + 1 < segments->size() ? "," : ");")))
+                            i + 1 < segments->size() ? "," : ");",
+                            kernel.cuda.getWarpgroup() != 0)))
       return failure();
   code.close("");
   code.close();

@@ -82,6 +82,8 @@ std::string ptxasMessages(std::string_view log) {
     line = line.substr(0, line.find('\0'));
     bool resource =
         line.starts_with("ptxas info") || line.starts_with("ptxas         .");
+    // That it lets tensor-core instructions run one by one is "info" as well.
+    resource &= line.find("Potential Performance Loss") == line.npos;
     if (resource || (line.empty() && messages.empty()))
       return;
     messages.append(line).push_back('\n');

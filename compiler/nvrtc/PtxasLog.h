@@ -30,8 +30,8 @@ struct EntryResources {
 /// skipped; a log without -v gives nothing.
 std::vector<EntryResources> parsePtxasLog(std::string_view log);
 
-/// `log` without the resource lines: warnings and errors only, empty when the
-/// compilation was clean.
+/// `log` without the resource lines: warnings, errors and losses of performance
+/// only, empty when the compilation was clean.
 std::string ptxasMessages(std::string_view log);
 
 } // namespace lathe

@@ -74,12 +74,20 @@ def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
     SM should hold at a time, which bounds their registers. Of a linear, besides:
     `split`: blocks that share the columns of a row tile; `warps` per block
     (both fix the order of sums, so they do not depend on the token count);
-    `stages`: depth of the ring of weights. A tuner may change them all.
+    `stages`: depth of the ring of weights. A prompt's linear has `warpgroup`:
+    tokens per tile if it runs on tensor-core instructions of a warpgroup, 0 if
+    on those of a warp. A tuner may change them all.
   }];
   let parameters = (ins "int64_t":$blocks, DefaultValuedParameter<"int64_t", "1">:$split,
                         DefaultValuedParameter<"int64_t", "8">:$warps,
                         DefaultValuedParameter<"int64_t", "1">:$stages,
-                        DefaultValuedParameter<"int64_t", "1">:$resident);
+                        DefaultValuedParameter<"int64_t", "1">:$resident,
+                        DefaultValuedParameter<"int64_t", "0">:$warpgroup);
+  let builders = [AttrBuilder<(ins "int64_t":$blocks, "int64_t":$split,
+                                   "int64_t":$warps, "int64_t":$stages,
+                                   "int64_t":$resident), [{
+    return $_get($_ctxt, blocks, split, warps, stages, resident, 0);
+  }]>];
   let assemblyFormat = "`<` struct(params) `>`";
 }
 

@@ -1,6 +1,7 @@
 #include "passes/Passes.h"
 
 #include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/warpgroup_sizes.h"
 #include "ir/kernel/KernelMatch.h"
 #include "runtime/base/CudaPacking.h"
 #include "runtime/base/CudaTarget.h"
@@ -23,6 +24,8 @@ constexpr int kMostTokens = 8;
 constexpr int kFewestStages = 1, kMostStages = 8;
 /// Beyond the smallest split that fits, so many more are considered.
 constexpr int kMoreSplits = 6;
+/// Steps of a prompt\'s activations in flight.
+constexpr int kMostMatmulStages = 12;
 
 /// Shared memory that a block of a mixer may have: compiler/device/cuda.
 constexpr int kMixerShared = 96 * 1024;
@@ -63,8 +66,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       auto facts = factsOf(func);
       if (failed(facts))
         return failure();
-      auto chosen = func.getSchedule()->getPrefill() ? matmul(func, *facts)
-                                                     : matvec(func, *facts);
+      auto chosen = !func.getSchedule()->getPrefill() ? matvec(func, *facts)
+                    : usesWarpgroups(func) ? warpgroupMatmul(func, *facts)
+                                           : matmul(func, *facts);
       if (failed(chosen))
         return failure();
       cuda = *chosen;
@@ -165,6 +169,62 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     blocks = std::max<int64_t>(blocks / *split, 1) * *split;
     return kernel::CudaAttr::get(&getContext(), blocks, *split, warps, stages,
                                  1);
+  }
+
+  /// Tensor cores round sums towards zero. Only the other way keeps those of an
+  /// Int4 group apart, which matters where activations are exact.
+  bool usesWarpgroups(kernel::FuncOp func) const {
+    auto isInt4 = [](graph::LinearOp linear) {
+      return linear.getWeight().getType().getFormat() == WeightFormat::Int4;
+    };
+    return hasWarpgroupMma(target) &&
+           (func.getSchedule()->getForm() != kernel::Form::Split ||
+            llvm::none_of(func.getBody().getOps<graph::LinearOp>(), isInt4));
+  }
+
+  /// Tokens per tile for which the multiprocessors, each working on a tile at a
+  /// time, are done first. Wider tiles read less, so a tie is theirs.
+  int64_t tileTokens(int64_t rowBlocks, int64_t tokens) const {
+    int64_t best = 0, least = 0;
+    for (int64_t width : {128, 112, 96, 80, 64}) {
+      // What a step costs however few tokens it has, in tokens.
+      constexpr int64_t kFixed = 160;
+      const int64_t tiles = rowBlocks * ((tokens + width - 1) / width);
+      const int64_t waves = (tiles + target.defaultSms - 1) / target.defaultSms;
+      const int64_t time = waves * (width + kFixed);
+      if (!best || time < least)
+        best = width, least = time;
+    }
+    return best;
+  }
+
+  FailureOr<kernel::CudaAttr> warpgroupMatmul(kernel::FuncOp func,
+                                              const LinearFacts &facts) {
+    int64_t rowBlocks = 0;
+    auto segments = matchLinear(func);
+    for (const LinearSegment &segment : *segments) {
+      int64_t rows = graph::LinearOp(segment.linears.front())
+                         .getWeight()
+                         .getType()
+                         .getRows();
+      int64_t tiles = (rows + 15) / 16 * int64_t(segment.linears.size());
+      rowBlocks += (tiles + kWarpgroupTiles - 1) / kWarpgroupTiles;
+    }
+    const int planes =
+        func.getSchedule()->getForm() == kernel::Form::Split ? 2 : 1;
+    const int64_t tokens = func.getSchedule()->getTokens();
+    const int64_t width = tileTokens(rowBlocks, tokens);
+    const int64_t tiles = rowBlocks * ((tokens + width - 1) / width);
+    for (int stages = kMostMatmulStages; stages >= 2; --stages)
+      if (WarpgroupShape{facts.columns, planes, facts.unitBytes, int(width),
+                         stages}
+              .sharedBytes() <= target.sharedPerBlock)
+        return kernel::CudaAttr::get(
+            &getContext(), std::min<int64_t>(tiles, target.defaultSms), 1,
+            kWarpgroupUsers, stages, 1, width);
+    return FailureOr<kernel::CudaAttr>(
+        func.emitOpError() << "does not fit into the shared memory of "
+                           << target.arch);
   }
 
   FailureOr<kernel::CudaAttr> matmul(kernel::FuncOp func,

@@ -76,7 +76,14 @@ StatusOr<CudaTarget> cudaTargetFor(int major, int minor) {
         " is not supported, 8.0 to 12.x are; run on the CPU or another GPU"));
   if (major >= 10)
     return targetOf(*first, nameOf(*first) + "f");
+  // Compute capability 9.0 is the only 9.x.
+  if (major == 9 && minor == 0)
+    return targetOf(*last, nameOf(*last) + "a");
   return targetOf(*last, nameOf(*last));
+}
+
+bool hasWarpgroupMma(const CudaTarget &target) {
+  return target.arch == "sm_90a";
 }
 
 bool runsOn(const CudaTarget &target, int major, int minor) {

@@ -41,10 +41,14 @@ struct CudaTarget {
 StatusOr<CudaTarget> parseCudaTarget(std::string_view arch);
 
 /// The target to compile for when the code is to run on a GPU of this compute
-/// capability: the family target from 10.0 ("sm_120f" for 12.0 and 12.1), else
-/// the plain one ("sm_90"). A minor version that is not known yet takes the
-/// last one before it. Errors: capacityError for older or unknown GPUs.
+/// capability: the family target from 10.0 ("sm_120f" for 12.0 and 12.1),
+/// "sm_90a" for 9.0, else the plain one ("sm_89"). A minor version that is not
+/// known yet takes the last one before it. Errors: capacityError for older or
+/// unknown GPUs.
 StatusOr<CudaTarget> cudaTargetFor(int major, int minor);
+
+/// Whether the target has the tensor-core instructions of a warpgroup (wgmma).
+bool hasWarpgroupMma(const CudaTarget &target);
 
 /// Whether code for `target` runs on compute capability `major`.`minor`.
 bool runsOn(const CudaTarget &target, int major, int minor);

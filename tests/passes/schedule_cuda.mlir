@@ -1,5 +1,6 @@
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,8 prefill=64 prefill-form=split decode-form=split" --schedule-cuda="arch=sm_90" | FileCheck %s
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,8 decode-form=split" --schedule-cuda="arch=sm_120f sms=36" | FileCheck %s --check-prefix=SM120
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="prefill=2048 prefill-form=half decode-form=split" --schedule-cuda="arch=sm_90a" | FileCheck %s --check-prefix=WIDE
 // RUN: not infer-opt %s --fuse-kernels --specialize-tokens="decode=1 decode-form=split" --schedule-cuda="arch=sm_70" 2>&1 | FileCheck %s --check-prefix=BAD
 
 // BAD: arch:
@@ -10,6 +11,9 @@
 // CHECK-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 16, stages = {{[0-9]+}}>
 // A block of a prompt has 128 rows.
 // CHECK-DAG: kernel.func @down.0.p64({{.*}}cuda = #kernel.cuda<blocks = 40,
+// A block of each multiprocessor takes tiles of 256 rows. 112 tokens wide they
+// make 380, three rounds as with wider ones, each of which would take longer.
+// WIDE: kernel.func @down.0.p2048({{.*}}cuda = #kernel.cuda<blocks = 132, stages = 11, warpgroup = 112>
 // Less shared memory: fewer columns per block, fewer blocks.
 // SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8, stages = 5>
 // SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8>

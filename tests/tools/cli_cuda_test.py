@@ -102,7 +102,7 @@ class NoGpu(Case):
         found = json.loads(run("devices", "--json", fake="devices=2").stdout)
         self.assertEqual([d["device"] for d in found["devices"]],
                          ["cpu", "cuda:0", "cuda:1"])
-        self.assertEqual(found["devices"][1]["target"], "sm_90")
+        self.assertEqual(found["devices"][1]["target"], "sm_90a")
         result = run("devices", LATHE_LIBCUDA="/nowhere/libcuda.so")
         self.assertEqual(result.returncode, 0)
         self.assertIn("no GPU: no CUDA driver", result.stdout)

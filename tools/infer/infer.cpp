@@ -160,7 +160,7 @@ static void addCompile(CLI::App &app, CompileCommand &o) {
   verb->add_option("-o,--output", o.output, "The bundle, a directory")
       ->required();
   verb->add_option("--target", o.targets,
-                   "GPU architectures from sm_90 on: sm_120f,sm_90")
+                   "GPU architectures from sm_90 on: sm_120f,sm_90a")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->required();

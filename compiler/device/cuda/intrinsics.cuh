@@ -1,8 +1,9 @@
 //===- intrinsics.cuh - what only the GPU can say --------------*- CUDA -*-===//
 //
 // Every use of PTX and of CUDA's built-in names in the device library goes
-// through this file; the rest is plain C++. tests/kernels/cuda/emulator has the
-// same functions for a CPU, which is how the kernels are tested without a GPU.
+// through this file or, for sm_90a alone, intrinsics_warpgroup.cuh; the rest is
+// plain C++. tests/kernels/cuda/emulator has the same functions for a CPU,
+// which is how the kernels are tested without a GPU.
 //
 // Half-precision pairs are held in a u32, the lower half in the lower bits.
 // Shared memory is dynamic only, reached through sharedMemory().
@@ -41,9 +42,9 @@ LATHE_DEVICE int blockY() { return blockIdx.y; }
 LATHE_DEVICE int gridX() { return gridDim.x; }
 LATHE_DEVICE int gridY() { return gridDim.y; }
 
-/// The block's dynamic shared memory, 128-byte aligned.
+/// The block's dynamic shared memory, 1024-byte aligned.
 LATHE_DEVICE char *sharedMemory() {
-  extern __shared__ __align__(128) char latheSharedMemory[];
+  extern __shared__ __align__(1024) char latheSharedMemory[];
   return latheSharedMemory;
 }
 LATHE_DEVICE u32 sharedAddress(const void *p) {
@@ -343,8 +344,8 @@ LATHE_DEVICE u32 e4m3ToHalf(u16 pair) {
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(pair));
   return r;
 }
-#if defined(__CUDA_ARCH_FEAT_SM120_ALL) ||                                     \
-    defined(__CUDA_ARCH_FAMILY_SPECIFIC__)
+#if __CUDA_ARCH__ >= 1000 && (defined(__CUDA_ARCH_FEAT_SM120_ALL) ||           \
+                              defined(__CUDA_ARCH_FAMILY_SPECIFIC__))
 #define LATHE_HAS_E2M1 1
 /// The two e2m1 codes of byte `byte` of `word` to two halves; exact.
 LATHE_DEVICE u32 e2m1ToHalf(u32 word, int byte) {
@@ -359,6 +360,21 @@ LATHE_DEVICE u32 e2m1ToHalf(u32 word, int byte) {
 #else
 #define LATHE_HAS_E2M1 0
 #endif
+/// One half of a pair, twice.
+LATHE_DEVICE u32 lowerTwice(u32 pair) {
+  return __byte_perm(pair, pair, 0x1010);
+}
+LATHE_DEVICE u32 upperTwice(u32 pair) {
+  return __byte_perm(pair, pair, 0x3232);
+}
+/// word & mask | bits, in one instruction even where both are constants.
+LATHE_DEVICE u32 maskOr(u32 word, u32 mask, u32 bits) {
+  u32 r;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;"
+      : "=r"(r)
+      : "r"(word), "r"(mask), "r"(bits));
+  return r;
+}
 LATHE_DEVICE u32 halfAdd(u32 a, u32 b) {
   u32 r;
   asm("add.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
@@ -377,6 +393,12 @@ LATHE_DEVICE u32 halfFma(u32 a, u32 b, u32 c) {
 LATHE_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 /// a + b, never contracted with a product that a or b is.
 LATHE_DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
+/// 1 / x within an ulp.
+LATHE_DEVICE float reciprocal(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
 LATHE_DEVICE float rsqrt(float x) { return rsqrtf(x); }
 /// 1 / x within an ulp; 0 of an infinity.
 LATHE_DEVICE float reciprocal(float x) {

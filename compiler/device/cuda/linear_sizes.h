@@ -155,6 +155,13 @@ struct MatmulShape {
            planes * kMatmulTokens * kMatmulStep * 2;
   }
   constexpr int sharedBytes() const { return stages * stageBytes(); }
+  /// Where columns [column, column + 2) of a token's row are in the workspace,
+  /// `column` being a multiple of 4; the next two are at this ^ 16.
+  constexpr long long place(int token, int plane, int column) const {
+    return (((long long)token * planes + plane) * paddedColumns() +
+            column / 16 * 16 + column % 16 / 2) *
+           2;
+  }
   /// The activations as f16, one row per token.
   constexpr long long scratchBytes(long long tokens) const {
     return (tokens + kMatmulTokens - 1) / kMatmulTokens * kMatmulTokens *

@@ -4,17 +4,16 @@
 // segment with 128 tokens, 64 columns at a time, from a ring that cp.async
 // fills with packed weights, their scales and f16 activations. Eight warps:
 // four pairs of row tiles by two groups of 64 tokens. Weights become f16 in
-// registers, on their way to the tensor cores.
-//
-// NvFp4 block scales go into the weights, which is exact in f16. Int4 scales
-// are not: a group has sums of its own, which are scaled in f32.
+// registers, on their way to the tensor cores (matmul_weights.cuh). Int4 scales
+// are not exact in f16: a group has sums of its own, which are scaled in f32.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_MATMUL_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_MATMUL_CUH
 
-#include "compiler/device/cuda/matvec.cuh"
+#include "compiler/device/cuda/matmul_weights.cuh"
+#include "compiler/device/cuda/matvec_segments.cuh"
 
 namespace lathe {
 
@@ -126,51 +125,13 @@ private:
     }
   }
 
-  /// Operand registers of 16 columns of tile `m` of this warp, scaled if NvFp4.
+  /// Operand registers of 16 columns of tile `m` of this warp.
   LATHE_DEVICE_MEMBER void weightsOf(const char *stage, int m, int k16,
-                                     int part, u32 (&a)[4]) const {
+                                     u32 (&a)[partsOf(kPacking)][4]) const {
     const char *tile = stage + (warpRow * 2 + m) * kTile;
-    int g = lane() / 4, half = k16 % 2;
-    u32 row0[4], row8[4];
-    if constexpr (kPacking.format == CudaFormat::Half ||
-                  kPacking.format == CudaFormat::Wide) {
-      constexpr int kParts = kPacking.format == CudaFormat::Wide ? 2 : 1;
-      const Vec4 *w =
-          (const Vec4 *)tile + ((k16 / 2 * kParts + part) * 2) * 32 + lane();
-      unpackVec(w[0], row0);
-      unpackVec(w[32], row8);
-    } else {
-      Vec4 words = ((const Vec4 *)tile)[lane()];
-      if constexpr (kInt4) {
-        const u32 word =
-            k16 / 2 ? (half ? words.w : words.z) : (half ? words.y : words.x);
-        u32 ones = kOnesOf8, sixteens = kSixteensOf8;
-        if constexpr (kPacking.asymmetric) {
-          u32 zeros =
-              ((const u32 *)(tile + kCode + kScale / 2))[groupOf(k16) * 8 + g];
-          ones = twice((u16)zeros);
-          sixteens = sixteensOf(twice((u16)(zeros >> 16)));
-        }
-        return int4Values(word, ones, sixteens, a);
-      }
-      fp4Pairs(k16 / 2 ? words.z : words.x, row0);
-      fp4Pairs(k16 / 2 ? words.w : words.y, row8);
-      scaleFp4(tile, k16, g, row0, row8);
-    }
-    a[0] = row0[2 * half], a[1] = row8[2 * half];
-    a[2] = row0[2 * half + 1], a[3] = row8[2 * half + 1];
-  }
-
-  LATHE_DEVICE_MEMBER void scaleFp4(const char *tile, int k16, int g,
-                                    u32 (&row0)[4], u32 (&row8)[4]) const {
-    const u8 *scales = (const u8 *)(tile + kCode) + g * 8 + k16;
-    u32 both = halfMul(e4m3ToHalf(scales[0] | scales[4] << 8), kFp4BlockFactor);
-    u32 s0 = twice((u16)both), s8 = twice((u16)(both >> 16));
-#pragma unroll
-    for (int p = 0; p < 4; ++p) {
-      row0[p] = halfMul(row0[p], s0);
-      row8[p] = halfMul(row8[p], s8);
-    }
+    WeightColumns<kPacking> columns(tile, tile + kCode,
+                                    tile + kCode + kScale / 2);
+    operandsOf(columns, k16, a);
   }
 
   /// The group of a k16 step among those of its 64 columns.
@@ -179,18 +140,17 @@ private:
   }
 
   LATHE_DEVICE_MEMBER void multiply(const char *stage, int step) {
-    constexpr int kParts = kPacking.format == CudaFormat::Wide ? 2 : 1;
+    constexpr int kParts = partsOf(kPacking);
     const char *x = stage + kTiles * kShape.tileBytes;
     auto &to = kInt4 ? group : sums;
 #pragma unroll
     for (int k16 = 0; k16 < 4; ++k16) {
       if (kInt4 && (step * 64 + k16 * 16) % kPacking.grain == 0)
         clearGroup();
-      u32 a[kParts][2][4];
+      u32 a[2][kParts][4];
 #pragma unroll
-      for (int part = 0; part < kParts; ++part)
-        for (int m = 0; m < 2; ++m)
-          weightsOf(stage, m, k16, part, a[part][m]);
+      for (int m = 0; m < 2; ++m)
+        weightsOf(stage, m, k16, a[m]);
 #pragma unroll
       for (int plane = 0; plane < kPlanes; ++plane)
 #pragma unroll
@@ -204,8 +164,8 @@ private:
           for (int part = 0; part < kParts; ++part)
 #pragma unroll
             for (int m = 0; m < 2; ++m) {
-              mma(to[m][n], a[part][m], b[0], b[1]);
-              mma(to[m][n + 1], a[part][m], b[2], b[3]);
+              mma(to[m][n], a[m][part], b[0], b[1]);
+              mma(to[m][n + 1], a[m][part], b[2], b[3]);
             }
         }
       if (kInt4 && (step * 64 + k16 * 16 + 16) % kPacking.grain == 0)
@@ -237,9 +197,7 @@ private:
   }
 
   LATHE_DEVICE_MEMBER void store() const {
-    constexpr float kScaleOf =
-        (kPacking.format == CudaFormat::NvFp4 ? 1.0f / kFp4WeightScale : 1.0f) /
-        kActivationScale;
+    constexpr float kScaleOf = 1.0f / operandScale(kPacking) / kActivationScale;
     int g = lane() / 4, q = lane() % 4;
     float scale[S::kWeights];
     for (int w = 0; w < S::kWeights; ++w)

@@ -1,8 +1,8 @@
 //===- matmul_input.cuh - a prompt's activations as f16 rows ---*- CUDA -*-===//
 //
 // The first stage of a matmul: one block per token computes the printed
-// prologue and writes the row as f16 into the workspace, [token][plane][padded
-// columns]: the values, and with two planes what f16 left of them.
+// prologue and writes the row as f16 into the workspace, where the shape says:
+// the values, and with two planes what f16 left of them.
 //
 // Within 16 columns the order is the one in which ldmatrix hands columns to
 // lanes: lane q gets slots 4q, 4q + 1 from place 2q on, 4q + 2, 4q + 3 from 8 +
@@ -14,15 +14,15 @@
 #define LATHE_COMPILER_DEVICE_CUDA_MATMUL_INPUT_CUH
 
 #include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/rms.cuh"
 #include "compiler/device/cuda/weights.cuh"
 
 namespace lathe {
 
-template <MatmulShape kShape> class MatmulInput {
+template <auto kShape> class MatmulInput {
 public:
   LATHE_DEVICE_MEMBER MatmulInput(char *scratch, int token)
-      : row((u32 *)scratch +
-            (i64)token * kShape.planes * (kShape.paddedColumns() / 2)) {}
+      : scratch(scratch), token(token) {}
 
   /// Stores f(0, k) for columns [kBegin, kBegin + kWidth) of the input.
   template <int kBegin, int kWidth, class F>
@@ -43,15 +43,17 @@ public:
 private:
   LATHE_DEVICE_MEMBER void store(int k, Float4 v) const {
     HalfParts parts(v);
-    u32 *to = row + k / 16 * 8 + k % 16 / 4;
-    to[0] = parts.upper[0], to[4] = parts.upper[1];
-    if constexpr (kShape.planes == 2) {
-      to += kShape.paddedColumns() / 2;
-      to[0] = parts.lower[0], to[4] = parts.lower[1];
-    }
+    store(kShape.place(token, 0, k), parts.upper);
+    if constexpr (kShape.planes == 2)
+      store(kShape.place(token, 1, k), parts.lower);
+  }
+  LATHE_DEVICE_MEMBER void store(i64 place, const u32 (&pairs)[2]) const {
+    *(u32 *)(scratch + place) = pairs[0];
+    *(u32 *)(scratch + (place ^ 16)) = pairs[1];
   }
 
-  u32 *row; ///< pairs of columns
+  char *const scratch;
+  const int token;
 };
 
 } // namespace lathe

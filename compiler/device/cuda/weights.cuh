@@ -121,12 +121,12 @@ constexpr float kInt4Scale = 1.0f / (1 << 24), kInt4UpperRow = 1.0f / 16;
 LATHE_DEVICE void int4Values(u32 word, u32 ones, u32 sixteens, u32 (&a)[4]) {
   constexpr u32 kMagic = 0x64006400;     // 1024
   constexpr u32 kSixteenth = 0x2c002c00; // 1/16
-  int4Codes(word, a);
+  u32 next = word >> 8;
   u32 minusOnes = ones ^ 0x80008000;
-  a[0] = halfAdd(a[0] | kMagic, minusOnes);
-  a[1] = halfFma(a[1] | kMagic, kSixteenth, sixteens);
-  a[2] = halfAdd(a[2] | kMagic, minusOnes);
-  a[3] = halfFma(a[3] | kMagic, kSixteenth, sixteens);
+  a[0] = halfAdd(maskOr(word, 0x000f000f, kMagic), minusOnes);
+  a[1] = halfFma(maskOr(word, 0x00f000f0, kMagic), kSixteenth, sixteens);
+  a[2] = halfAdd(maskOr(next, 0x000f000f, kMagic), minusOnes);
+  a[3] = halfFma(maskOr(next, 0x00f000f0, kMagic), kSixteenth, sixteens);
 }
 /// Zero point 8 of symmetric codes.
 constexpr u32 kOnesOf8 = 0x64086408, kSixteensOf8 = 0xd480d480;

@@ -75,7 +75,7 @@ std::vector<Case> largeCases() {
   std::vector<Case> cases;
   for (size_t f = 0; f < std::size(kFormats); ++f)
     for (size_t t = 0; t < 2; ++t)
-      cases.push_back({kFormats[f], t == 0 ? "sm_90" : "sm_120f",
+      cases.push_back({kFormats[f], t == 0 ? "sm_90a" : "sm_120f",
                        (f + t) % 2 == 0 ? "half" : "split",
                        (f / 2 + t) % 2 == 1, tokens[(f + t) % 4]});
   return cases;

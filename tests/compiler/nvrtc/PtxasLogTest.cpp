@@ -48,6 +48,13 @@ TEST(PtxasLogTest, KeepsMessagesOnly) {
   EXPECT_EQ(ptxasMessages("ptxas info    : 0 bytes gmem\n"), "");
 }
 
+TEST(PtxasLogTest, KeepsLossesOfPerformance) {
+  constexpr std::string_view loss =
+      "ptxas info    : (C7512) Potential Performance Loss: wgmma.mma_async "
+      "instructions are serialized due to ... in the function 'f'";
+  EXPECT_EQ(ptxasMessages(loss), loss);
+}
+
 TEST(PtxasLogTest, SurvivesOtherText) {
   EXPECT_TRUE(parsePtxasLog("").empty());
   EXPECT_TRUE(parsePtxasLog("Used 8 registers\nno newline").empty());

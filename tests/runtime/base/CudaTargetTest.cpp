@@ -45,9 +45,15 @@ TEST(CudaTargetTest, RunsOn) {
   EXPECT_TRUE(runs("sm_120f", 12, 1));
 }
 
+TEST(CudaTargetTest, WarpgroupMma) {
+  EXPECT_TRUE(hasWarpgroupMma(*parseCudaTarget("sm_90a")));
+  EXPECT_FALSE(hasWarpgroupMma(*parseCudaTarget("sm_90")));
+  EXPECT_FALSE(hasWarpgroupMma(*parseCudaTarget("sm_120a")));
+}
+
 TEST(CudaTargetTest, TargetForDevice) {
   EXPECT_EQ(cudaTargetFor(8, 6)->arch, "sm_86");
-  EXPECT_EQ(cudaTargetFor(9, 0)->arch, "sm_90");
+  EXPECT_EQ(cudaTargetFor(9, 0)->arch, "sm_90a");
   EXPECT_EQ(cudaTargetFor(10, 3)->arch, "sm_100f");
   EXPECT_EQ(cudaTargetFor(12, 0)->arch, "sm_120f");
   EXPECT_EQ(cudaTargetFor(12, 1)->arch, "sm_120f");

@@ -51,6 +51,7 @@ struct Fiber {
   u32 parity;
   std::vector<AsyncCopy> copies; ///< oldest first
   int groups;                    ///< committed so far
+  EmulatorWarpgroup warpgroup;
 };
 
 struct Warp {

@@ -13,7 +13,7 @@ namespace {
 Block block;
 extern EmulatorTable state; // latheEmulator, at the end of this file
 
-alignas(128) char sharedArea[kGuardBytes + kMaxShared + kGuardBytes];
+alignas(1024) char sharedArea[kGuardBytes + kMaxShared + kGuardBytes];
 
 //===----------------------------------------------------------------------===//
 // Failing
@@ -304,6 +304,7 @@ void prepareBlock(const Grid &grid) {
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
     fiber.groups = 0;
+    fiber.warpgroup = {};
   }
   for (int i = 0; i < (grid.threads + 31) / 32; ++i) {
     u32 all = ~0u >> std::max(0, 32 * (i + 1) - grid.threads);
@@ -345,6 +346,7 @@ constinit EmulatorTable state = {
     .barrierArrive = barrierArrive,
     .barrierWait = barrierWait,
     .copyBulk = copyBulk,
+    .warpgroup = [] { return &block.fibers[state.thread].warpgroup; },
     .fma = [](float a, float b, float c) { return std::fma(a, b, c); },
     .rsqrt = [](float x) { return float(1 / std::sqrt(double(x))); },
     .exp = [](float x) { return std::exp(x); },

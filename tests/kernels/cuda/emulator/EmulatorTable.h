@@ -21,6 +21,29 @@ typedef long long i64;
 /// the lanes that a partial warp lacks).
 typedef void (*EmulatorCollective)(void *const *arguments);
 
+/// A wgmma that has not been waited for, and sums that such ones add to.
+struct EmulatorWgmma {
+  const u32 *a;
+  u64 b;
+  int count; ///< of sums per lane
+  int sums;  ///< index into EmulatorWarpgroup::sums
+  int group;
+};
+struct EmulatorSums {
+  float *d; ///< null: unused
+  int count;
+  float values[64];
+};
+/// What a thread has under way on its warpgroup's tensor cores.
+struct EmulatorWarpgroup {
+  static constexpr int kMostProducts = 128, kMostSums = 4;
+  int groups; ///< committed so far
+  int due;    ///< groups before this one are waited for
+  int count;
+  EmulatorWgmma products[kMostProducts]; ///< oldest first
+  EmulatorSums sums[kMostSums];
+};
+
 struct EmulatorTable {
   // The thread that is running.
   int thread = 0;
@@ -43,6 +66,7 @@ struct EmulatorTable {
   void (*barrierArrive)(u64 *b, u32 bytes);
   void (*barrierWait)(u64 *b, u32 parity);
   void (*copyBulk)(void *shared, const void *global, u32 bytes, u64 *b);
+  EmulatorWarpgroup *(*warpgroup)();
 
   float (*fma)(float a, float b, float c);
   float (*rsqrt)(float x), (*exp)(float x), (*exp2)(float x),

@@ -281,6 +281,12 @@ LATHE_DEVICE u32 e2m1ToHalf(u32 word, int byte) {
   return result;
 }
 
+LATHE_DEVICE u32 lowerTwice(u32 pair) { return (pair & 0xffff) * 0x10001u; }
+LATHE_DEVICE u32 upperTwice(u32 pair) { return (pair >> 16) * 0x10001u; }
+LATHE_DEVICE u32 maskOr(u32 word, u32 mask, u32 bits) {
+  return (word & mask) | bits;
+}
+
 /// a b + c of both halves: in double, then one rounding. The sum can be inexact
 /// in double only where it is too far from a tie for that to matter.
 LATHE_DEVICE u32 halfFma(u32 a, u32 b, u32 c) {
@@ -300,6 +306,7 @@ LATHE_DEVICE float fma(float a, float b, float c) {
   return latheEmulator->fma(a, b, c);
 }
 LATHE_DEVICE float add(float a, float b) { return a + b; }
+LATHE_DEVICE float reciprocal(float x) { return 1 / x; }
 LATHE_DEVICE float rsqrt(float x) { return latheEmulator->rsqrt(x); }
 LATHE_DEVICE float reciprocal(float x) { return 1.0f / x; }
 LATHE_DEVICE float exp(float x) { return latheEmulator->exp(x); }
@@ -313,5 +320,6 @@ LATHE_DEVICE int leadingZeros(u64 x) { return x ? __builtin_clzll(x) : 64; }
 } // namespace lathe
 
 #include "tests/kernels/cuda/emulator/TensorCores.h"
+#include "tests/kernels/cuda/emulator/Warpgroup.h"
 
 #endif // LATHE_TESTS_KERNELS_CUDA_EMULATOR_INTRINSICS_H
