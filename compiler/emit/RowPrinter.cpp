@@ -38,8 +38,8 @@ LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
   if (failed(x))
     return failure();
   bool tokens = scope.kind == RowScope::Kind::CudaTokens;
-  if (width == group)
-    code.line(formatv("float {0}[{1}];", name, scope.tokens).str());
+  if (width == group && scope.tokens == 1)
+    code.line(formatv("float {0}[1];", name).str());
   else
     code.line(formatv("float *const {0} = {1} + {2};", name, scope.scales,
                       scaleCount * scope.tokens)

@@ -393,12 +393,6 @@ LATHE_DEVICE u32 halfFma(u32 a, u32 b, u32 c) {
 LATHE_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 /// a + b, never contracted with a product that a or b is.
 LATHE_DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
-/// 1 / x within an ulp.
-LATHE_DEVICE float reciprocal(float x) {
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
 LATHE_DEVICE float rsqrt(float x) { return rsqrtf(x); }
 /// 1 / x within an ulp; 0 of an infinity.
 LATHE_DEVICE float reciprocal(float x) {

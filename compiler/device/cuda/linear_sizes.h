@@ -83,8 +83,10 @@ struct MatvecShape {
   }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
-    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : kMatvecBuffers;
-    return wanted < groups() ? groups() : wanted;
+    const int wanted = tokens > 4   ? (pairs == 1 ? 3 : 2)
+                       : tokens > 2 ? (pairs == 1 ? 6 : 3)
+                                    : 6;
+    return (wanted + groups() - 1) / groups() * groups();
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {

@@ -140,11 +140,10 @@ private:
                      place.blocks / kShape.split * kShape.groups());
   }
 
-  /// A copy in the part of the warp's staging area that input() leaves alone.
+  /// A copy in the part of the warp's staging area that a SliceX leaves alone.
   LATHE_DEVICE_MEMBER const PieceList &keep(const PieceList &pieces) const {
     constexpr int kAt = SliceX<kTokens>::kSumsBytes;
-    static_assert(kTokens <= 4 ||
-                  kAt + (int)sizeof(PieceList) <= kShape.stagingBytes());
+    static_assert(kTokens <= 4 || kAt + (int)sizeof(PieceList) <= kTokens * 64);
     auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
                                kShape.workers() * kShape.lowerBytes() +
                                warpId * kShape.stagingBytes() + kAt);

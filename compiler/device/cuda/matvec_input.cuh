@@ -28,13 +28,15 @@ template <int kTokens> struct SliceX {
   static constexpr int kOperands = kTokens > 4 ? 2 : 1;
   static constexpr int kSteps = kMatvecSlice / 16;
 
-  u32 b[kSteps][2];
+  /// With two operands the last 32 columns stay where they were staged.
+  static constexpr int kKept = kSteps - (kOperands == 2 ? 2 : 0);
+  u32 b[kKept][2];
   /// The sums of operand columns 2q and 2q + 1 over each 128 columns, [group]
   /// [operand]: with two operands there is no register left for them.
   static constexpr bool kSumsShared = kOperands == 2;
   Float2 sums[kSumsShared ? 1 : 2];
   /// kTokens > 4: where this lane's slots of block 0 lie in shared memory.
-  int lowerAt;
+  int lowerAt, lastAt;
   int sumsAt; ///< kSumsShared: likewise
 
   LATHE_DEVICE_MEMBER Float2 sumsOf(int group, int operand) const {
@@ -50,9 +52,11 @@ template <int kTokens> struct SliceX {
   /// Operand kOperand of step kStep; `v` is lowerOf() its block.
   template <int kOperand>
   LATHE_DEVICE_MEMBER Word2 operand(int step, const Vec4 &v) const {
-    if constexpr (kOperand == 0)
+    if (kOperand == 0 && step < kKept)
       return {b[step][0], b[step][1]};
-    return step % 2 ? Word2{v.z, v.w} : Word2{v.x, v.y};
+    const Vec4 both =
+        kOperand == 0 ? *(const Vec4 *)(sharedMemory() + lastAt) : v;
+    return step % 2 ? Word2{both.z, both.w} : Word2{both.x, both.y};
   }
 
   /// Fills in the sums on tensor cores: a product with ones. They take
@@ -68,10 +72,12 @@ template <int kTokens> struct SliceX {
       float d[2][4] = {};
 #pragma unroll
       for (int s = group * 8; s < group * 8 + 8; ++s) {
-        mma(d[0], ones, b[s][0], b[s][1]);
+        const Vec4 low = kOperands == 2 ? lowerOf(s / 2) : Vec4{};
+        Word2 v = operand<0>(s, low);
+        mma(d[0], ones, v.x, v.y);
         if constexpr (kOperands == 2) {
-          Word2 low = operand<1>(s, lowerOf(s / 2));
-          mma(d[1], ones, low.x, low.y);
+          v = operand<1>(s, low);
+          mma(d[1], ones, v.x, v.y);
         }
       }
       if constexpr (!kSumsShared)
@@ -108,18 +114,24 @@ public:
   template <class F> LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, F f) {
     x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
                 lane() % 4 * 16;
-    Float4 v[2][kEach];
-    load(0, v[0], f);
+    x.lastAt = (int)(staging - sharedMemory()) +
+               (kTokens + lane() / 4 % kTokens) * 64 + lane() % 4 * 16;
+    // The next chunk is under way while one is turned round, if registers
+    // allow.
+    constexpr int kAhead = kEach < 4 ? 1 : 0;
+    Float4 v[1 + kAhead][kEach];
+    if constexpr (kAhead)
+      load(0, v[0], f);
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
-      if (c + 1 < kChunks)
-        load(c + 1, v[(c + 1) % 2], f);
-      store(c, v[c % 2]);
+      if (c + kAhead < kChunks)
+        load(c + kAhead, v[(c + kAhead) % (1 + kAhead)], f);
+      store(c, v[c % (1 + kAhead)]);
       syncWarp();
       take(c, x);
       syncWarp();
     }
-    static_assert(SliceX<kTokens>::kSumsBytes <= kShape.stagingBytes());
+    static_assert(kBoth || SliceX<kTokens>::kSumsBytes <= kTokens * 64);
     x.addUp(staging);
   }
 
@@ -171,6 +183,8 @@ private:
       const Vec4 v =
           *(const Vec4 *)(staging + (b * kColumns + column) * 64 + q * 16);
       const int step = (chunk * (kChunk / 32) + b) * 2;
+      if (step >= x.kKept)
+        continue;
       x.b[step][0] = v.x, x.b[step][1] = v.y;
       x.b[step + 1][0] = v.z, x.b[step + 1][1] = v.w;
     }

@@ -9,7 +9,7 @@
 namespace lathe {
 
 /// Of whole rows: every thread has columns of every token, so that all loads
-/// are under way at once. Every thread gets all of `out`, which is its own.
+/// are under way at once.
 template <int kTokens, int kWidth, class Team, class F>
 LATHE_DEVICE void rmsScalesOfRows(Team team, float eps, float *out,
                                   float *partial, F f) {
@@ -35,8 +35,11 @@ LATHE_DEVICE void rmsScalesOfRows(Team team, float eps, float *out,
   for (int t = 0; t < kTokens; ++t) {
     const float sum =
         warpSum(lane() < warps ? partial[t * warps + lane()] : 0.0f);
-    out[t] = rsqrt(sum / (float)kWidth + eps);
+    if (kTokens == 1 || team.rank() == t)
+      out[t] = rsqrt(sum / (float)kWidth + eps);
   }
+  if constexpr (kTokens > 1)
+    team.sync();
 }
 
 /// Of the groups [firstGroup, firstGroup + groups) of every row: some lanes
@@ -82,8 +85,8 @@ LATHE_DEVICE void rmsScalesOfGroups(Team team, float eps, float *out, F f,
 /// team in an order that depends on nothing but the token and the team's size,
 /// for columns [first, first + count) at least. `f(t, k)` is the value to be
 /// normalised; `partial` has room for a float per warp and token. `out`
-/// [t][group] is a thread's own where a group is the whole row, else the team's
-/// in shared memory.
+/// [t][group] is a thread's own where it is a single number, else the team's in
+/// shared memory.
 template <int kTokens, int kWidth, int kGroup, class Team, class F>
 LATHE_DEVICE void rmsScales(Team team, float eps, float *out, float *partial,
                             F f, int first = 0, int count = kWidth) {

@@ -306,7 +306,6 @@ LATHE_DEVICE float fma(float a, float b, float c) {
   return latheEmulator->fma(a, b, c);
 }
 LATHE_DEVICE float add(float a, float b) { return a + b; }
-LATHE_DEVICE float reciprocal(float x) { return 1 / x; }
 LATHE_DEVICE float rsqrt(float x) { return latheEmulator->rsqrt(x); }
 LATHE_DEVICE float reciprocal(float x) { return 1.0f / x; }
 LATHE_DEVICE float exp(float x) { return latheEmulator->exp(x); }
