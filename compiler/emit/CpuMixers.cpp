@@ -28,7 +28,7 @@ LogicalResult printDelta(CpuKernel &kernel) {
   graph::RecurrentType state = match->rule.getState().getType();
   DeltaShape shape{int(match->rule.getKeyHeads()), int(state.getHeads()),
                    int(state.getKeyDim()), int(state.getValueDim()),
-                   kDeltaChunk};
+                   kDeltaChunk, state.getReplay()};
   int64_t tokens = kernel.schedule.getTokens();
   bool prefill = kernel.schedule.getPrefill();
   kernel.result.localBytes = prefill

@@ -47,8 +47,10 @@ struct PlannedState {
   /// values.
   std::vector<int64_t> dims;
   int32_t elementBytes = 4; ///< 2: f16
-  /// Conv on a GPU: rows of the ring in which position p is row p % ring; 0:
-  /// the last `steps` inputs, oldest first.
+  /// Rows of a ring in which position p is row p % ring. Conv: the inputs; 0:
+  /// the last `steps` inputs, oldest first. Recurrent: behind the matrices the
+  /// gates, per row beta and then decay of every head, both padded to whole
+  /// vectors; 0: none, the state cannot replay.
   int32_t ring = 0;
 
   int64_t byteSize(int64_t capacity) const;

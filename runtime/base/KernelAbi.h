@@ -18,6 +18,14 @@
 /// are padded to it.
 #define LATHE_LANES 16
 
+/// A state with replay (ir/SPEC.md) keeps what the tokens of the last decode
+/// step were made of: at most so many, in a ring in which the token at position
+/// p is row p % LATHE_REPLAY_RING. The ring holds the tokens of two steps and
+/// the taps of a convolution before them, so a step never overwrites a row that
+/// it or another thread still reads.
+#define LATHE_REPLAY_TOKENS 8
+#define LATHE_REPLAY_RING 24
+
 /// A sense-counting barrier shared by the team; both words start at zero.
 struct LatheBarrier {
   int arrived;
@@ -31,6 +39,8 @@ struct LatheContext {
   int tokens;            ///< rows of every activation operand in this launch
   int position;          ///< sequence position of the first of these tokens
   int capacity;          ///< positions that each KV cache holds
+  int pending;           ///< tokens right before `position` that states with
+                         ///< replay have not folded in yet
   void *shared;          ///< scratch shared by the team, 64-byte aligned
   void *local;           ///< scratch of this thread, 64-byte aligned
   LatheBarrier *barrier; ///< for a barrier inside the kernel
