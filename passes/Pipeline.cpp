@@ -38,13 +38,22 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   ScheduleCudaOptions cuda;
   cuda.arch = options.target;
   cuda.sms = options.sms;
+  std::vector<std::unique_ptr<Pass>> speculation;
+  if (options.replay)
+    speculation.push_back(createReplayStates());
+  if (options.draftRows > 0) {
+    DraftHeadOptions draft;
+    draft.rows = options.draftRows;
+    draft.format = options.draftFormat;
+    speculation.push_back(createDraftHead(draft));
+  }
   auto kernels =
       list(createAssignLayouts(), createSpecializeTokens(specialize));
   if (options.target != "cpu")
     kernels.push_back(createScheduleCuda(cuda));
   kernels.push_back(createMergeKernels());
 
-  if (failed(stage("graph", {})) ||
+  if (failed(stage("graph", std::move(speculation))) ||
       failed(stage("fused", list(createFuseKernels(fuse)))) ||
       failed(stage("kernel", std::move(kernels))) ||
       failed(stage("plan", list(createPlanMemory()))))
