@@ -16,18 +16,18 @@ int64_t PlannedState::byteSize(int64_t capacity) const {
   return bytes;
 }
 
-const PlannedEntry *Plan::find(std::string_view function,
-                               int64_t tokens) const {
-  const PlannedEntry *prefill = nullptr;
+const PlannedEntry *Plan::find(std::string_view function, int64_t tokens,
+                               bool preferPrefill) const {
+  const PlannedEntry *prefill = nullptr, *decode = nullptr;
   for (const PlannedEntry &entry : entries) {
     if (entry.function != function)
       continue;
     if (!entry.prefill && entry.tokens == tokens)
-      return &entry;
+      decode = &entry;
     if (entry.prefill && tokens <= entry.tokens)
       prefill = &entry;
   }
-  return prefill;
+  return decode && !(preferPrefill && prefill) ? decode : prefill;
 }
 
 int64_t Plan::maxTokens(std::string_view function) const {

@@ -112,8 +112,10 @@ struct Plan {
   std::vector<PlannedEntry> entries;
 
   /// The entry that takes `tokens` rows: the decode entry of exactly that
-  /// count if there is one, else the prefill entry; null if neither fits.
-  const PlannedEntry *find(std::string_view function, int64_t tokens) const;
+  /// count if there is one, else the prefill entry; null if neither fits. With
+  /// `preferPrefill` the other way round.
+  const PlannedEntry *find(std::string_view function, int64_t tokens,
+                           bool preferPrefill = false) const;
 
   /// Most tokens that an entry of `function` takes; 0 when there is none.
   int64_t maxTokens(std::string_view function) const;

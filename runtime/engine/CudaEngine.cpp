@@ -237,7 +237,7 @@ RowsView CudaEngine::outputOf(const PlannedEntry &entry, int64_t tokens) const {
 StatusOr<RowsView> CudaEngine::run(std::string_view function,
                                    std::span<const Input> in, int64_t tokens,
                                    int64_t position) {
-  const PlannedEntry *entry = plan.find(function, tokens);
+  const PlannedEntry *entry = entryFor(function, tokens);
   if (!entry || entry->inputs.size() != in.size())
     return internalError("the plan has no entry \"" + std::string(function) +
                          "\" for " + std::to_string(tokens) + " tokens");
@@ -381,9 +381,8 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
 }
 
 Status CudaEngine::reset() {
-  nextPosition = 0;
+  restart();
   devicePosition = deviceToken = -1;
-  lastHidden = {};
   if (layout.stateBytes == 0)
     return absl::OkStatus();
   // States stand behind the weights.

@@ -57,7 +57,7 @@ public:
   StatusOr<int32_t> sample() override;
   StatusOr<int32_t> step(int32_t token) override;
   Status reset() override;
-  StatusOr<std::vector<float>> state(std::string_view name) const override;
+  StatusOr<std::vector<float>> state(std::string_view name) override;
 
   /// Bytes that the driver reports as taken by the one allocation, to compare
   /// with the plan's.

@@ -37,7 +37,7 @@ static std::vector<float> decode(const PlannedState &state,
   return ordered;
 }
 
-StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) const {
+StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
   for (size_t i = 0; i < plan.states.size(); ++i) {
     const PlannedState &state = plan.states[i];
     if (state.name != name)

@@ -1,6 +1,5 @@
 #include "runtime/engine/Engine.h"
 
-#include "runtime/base/KernelAbi.h"
 #include "runtime/memory/WeightStore.h"
 
 #include <algorithm>
@@ -16,6 +15,8 @@ Engine::Engine(const Plan &plan, int64_t context, int64_t prefillChunk)
       prefillChunk(std::max<int64_t>(prefillChunk, 1)) {
   if (const PlannedEntry *head = plan.find("head", 1))
     vocabSize = head->outputs[0].width;
+  for (const PlannedState &state : plan.states)
+    replays |= state.kind == StateKind::Recurrent && state.ring > 0;
 }
 
 Engine::~Engine() = default;
@@ -32,21 +33,53 @@ Status Engine::checkTokens(std::span<const int32_t> tokens) const {
   return absl::OkStatus();
 }
 
+const PlannedEntry *Engine::entryFor(std::string_view function,
+                                     int64_t tokens) const {
+  return plan.find(function, tokens, isPrompt && tokens > 1);
+}
+
 Status Engine::feed(std::span<const int32_t> tokens,
                     const std::function<Status(RowsView)> &allRows) {
   LATHE_RETURN_IF_ERROR(checkTokens(tokens));
   while (!tokens.empty()) {
     size_t count = std::min(tokens.size(), size_t(prefillChunk));
-    Input input;
-    input.tokens = tokens.first(count);
-    LATHE_ASSIGN_OR_RETURN(
-        lastHidden, run("trunk", {&input, 1}, int64_t(count), nextPosition));
-    nextPosition += int64_t(count);
+    LATHE_RETURN_IF_ERROR(feedRun(tokens.first(count)));
     tokens = tokens.subspan(count);
     if (allRows)
       LATHE_RETURN_IF_ERROR(allRows(lastHidden));
   }
   return absl::OkStatus();
+}
+
+Status Engine::prompt(std::span<const int32_t> tokens,
+                      const std::function<Status(RowsView)> &allRows) {
+  isPrompt = true;
+  Status status = feed(tokens, allRows);
+  isPrompt = false;
+  return status;
+}
+
+/// One run of the trunk.
+Status Engine::feedRun(std::span<const int32_t> tokens) {
+  const int64_t count = int64_t(tokens.size());
+  if (backlog.on && backlog.rows + count > backlogCapacity())
+    LATHE_RETURN_IF_ERROR(catchUp(tokens[0]).status());
+  Input input;
+  input.tokens = tokens;
+  const PlannedEntry *entry = entryFor("trunk", count);
+  LATHE_ASSIGN_OR_RETURN(lastHidden,
+                         run("trunk", {&input, 1}, count, nextPosition));
+  pendingTokens = replays && !entry->prefill ? count : 0;
+  LATHE_RETURN_IF_ERROR(noteFed(tokens));
+  nextPosition += count;
+  return absl::OkStatus();
+}
+
+void Engine::restart() {
+  nextPosition = pendingTokens = 0;
+  lastHidden = {};
+  backlog.first = backlog.rows = 0;
+  backlog.tokens.clear();
 }
 
 Status Engine::logits(RowsView rows,

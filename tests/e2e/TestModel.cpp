@@ -185,7 +185,7 @@ Rows logitsOf(Engine &engine, const Ids &ids) {
   return rows;
 }
 
-std::map<std::string, std::vector<float>> statesOf(const Engine &engine,
+std::map<std::string, std::vector<float>> statesOf(Engine &engine,
                                                    const Plan &plan) {
   std::map<std::string, std::vector<float>> states;
   for (const PlannedState &state : plan.states) {

@@ -114,7 +114,7 @@ Rows logitsOf(Engine &engine, const Ids &ids);
 /// The same for more tokens of the sequence.
 void appendLogits(Engine &engine, std::span<const int32_t> ids, Rows &rows);
 /// Every state of `engine`, by name.
-std::map<std::string, std::vector<float>> statesOf(const Engine &engine,
+std::map<std::string, std::vector<float>> statesOf(Engine &engine,
                                                    const Plan &plan);
 
 /// Prompt and greedy text of `count` tokens below `vocab`.

@@ -1,7 +1,9 @@
 #include "tools/infer/LoadedModel.h"
 
+#include "runtime/engine/DraftHeadWeights.h"
 #include "tools/infer/CompileModel.h"
 #include "tools/infer/CudaDevice.h"
+#include "tools/infer/DraftVocab.h"
 #include "tools/infer/Host.h"
 
 #include <chrono>
@@ -139,6 +141,39 @@ StatusOr<LoadedModel> planOnly(const ModelOptions &options, MemoryPlan &memory,
   return model;
 }
 
+/// The tokens of the draft head's rows; none where there is no such head.
+static StatusOr<std::vector<int32_t>> draftIdsOf(const ModelOptions &options,
+                                                 const LoadedModel &model) {
+  const PlannedEntry *head = model.compiled->plan.find("draft_head", 1);
+  if (!head)
+    return std::vector<int32_t>();
+  LATHE_ASSIGN_OR_RETURN(DraftVocab vocab, parseDraftVocab(options.draftVocab));
+  LATHE_ASSIGN_OR_RETURN(auto tokenizer, model.files->tokenizer());
+  return draftIds(vocab, head->outputs[0].width,
+                  tokenizer ? &*tokenizer : nullptr);
+}
+
+/// How rounds go with this model: without an MTP layer drafts come from the
+/// text so far, which a user who asked for MTP is told.
+static Status settleSpec(const ModelOptions &options, LoadedModel &model) {
+  LATHE_ASSIGN_OR_RETURN(model.spec, parseSpec(options.spec));
+  if (model.cudaEngine && model.spec.mode != SpecOptions::Mode::Off) {
+    if (options.spec != "auto")
+      return usageError("--spec: rounds of several tokens run on the CPU only "
+                        "so far; give --device cpu or --spec none");
+    model.spec = {};
+  }
+  const std::string &problem = model.compiled->mtpProblem;
+  if (problem.empty() || model.cudaEngine)
+    return absl::OkStatus();
+  if (model.spec.mode == SpecOptions::Mode::Mtp)
+    model.spec.mode = SpecOptions::Mode::Lookup;
+  if (!options.quiet)
+    std::fprintf(stderr, "drafts come from the text so far only: %s\n",
+                 problem.c_str());
+  return absl::OkStatus();
+}
+
 static Status createCpu(const ModelOptions &options, int64_t context,
                         const LoadProgress &progress, LoadedModel &model) {
   EngineOptions engine;
@@ -150,10 +185,13 @@ static Status createCpu(const ModelOptions &options, int64_t context,
       checkFits(planMemory(model.compiled->plan, context, model.threads),
                 availableMemory()));
   auto weights = model.files->weights();
-  LATHE_ASSIGN_OR_RETURN(auto created,
-                         CpuEngine::create(model.compiled->plan,
-                                           *model.compiled->kernels, *weights,
-                                           engine));
+  const Plan &plan = model.compiled->plan;
+  LATHE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, draftIdsOf(options, model));
+  auto withDraft = withDraftHead(*weights, plan, ids);
+  LATHE_ASSIGN_OR_RETURN(
+      auto created,
+      CpuEngine::create(plan, *model.compiled->kernels, *withDraft, engine));
+  LATHE_RETURN_IF_ERROR(created->setDraftIds(std::move(ids)));
   model.cpuEngine = created.get();
   model.engine = std::move(created);
   return absl::OkStatus();
@@ -202,6 +240,7 @@ StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
       std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   if (show)
     std::fprintf(stderr, "\r\033[K");
+  LATHE_RETURN_IF_ERROR(settleSpec(options, model));
   return model;
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/engine/CpuEngine.h"
 #include "runtime/engine/CudaEngine.h"
 #include "runtime/engine/MemoryPlan.h"
+#include "runtime/engine/Speculator.h"
 
 namespace lathe::cli {
 
@@ -23,6 +24,7 @@ struct LoadedModel {
   int threads = 1;
   double loadMs = 0;
   std::string device; ///< "cpu", or the GPU's name
+  SpecOptions spec;   ///< what the options ask for and the model allows
 };
 
 /// Opens, compiles, checks that it fits, and loads.

@@ -125,6 +125,7 @@ static Status setUp(const RunOptions &options, const LoadedModel &model,
   LATHE_ASSIGN_OR_RETURN(GenerationConfig defaults, model.files->generation());
   setSampling(options, defaults, session.generate.sampling);
   session.generate.maxTokens = options.maxTokens;
+  session.generate.speculation = model.spec;
   if (!options.ignoreEos)
     session.generate.stopIds = defaults.stopIds;
   if (session.tokenizer)
@@ -166,6 +167,27 @@ static double rate(int64_t tokens, double milliseconds) {
   return milliseconds > 0 ? double(tokens) / milliseconds * 1e3 : 0;
 }
 
+/// Rounds, and how many of the drafts at each place held.
+static void printSpeculation(const SpecStats &stats) {
+  std::fprintf(
+      stderr,
+      "rounds      %9lld     %.2f tokens and %.2f ms each; %lld by MTP, "
+      "%lld by lookup\n",
+      static_cast<long long>(stats.rounds),
+      double(stats.tokens) / double(stats.rounds),
+      1e3 * stats.seconds / double(stats.rounds),
+      static_cast<long long>(stats.roundsBy[1]),
+      static_cast<long long>(stats.roundsBy[2]));
+  if (stats.proposed[0] == 0)
+    return;
+  std::fprintf(stderr, "accepted   ");
+  for (size_t i = 0; i < stats.proposed.size() && stats.proposed[i] > 0; ++i)
+    std::fprintf(stderr, " %lld/%lld",
+                 static_cast<long long>(stats.accepted[i]),
+                 static_cast<long long>(stats.proposed[i]));
+  std::fprintf(stderr, "\n");
+}
+
 static void printTimings(const LoadedModel &model, const GenerateResult &result,
                          const SamplerOptions &sampling) {
   const CompileStats &stats = model.compiled->stats;
@@ -182,8 +204,11 @@ static void printTimings(const LoadedModel &model, const GenerateResult &result,
       static_cast<unsigned long long>(stats.cacheHits), result.promptMs,
       static_cast<long long>(result.promptTokens),
       rate(result.promptTokens, result.promptMs), result.generationMs,
-      result.tokens.size(), rate(result.generationSteps, result.generationMs),
+      result.tokens.size(), rate(result.generationTokens, result.generationMs),
       double(peakMemory()) / (1 << 20));
+  if (model.spec.mode != SpecOptions::Mode::Off &&
+      result.speculation.rounds > 0)
+    printSpeculation(result.speculation);
   if (sampling.temperature > 0)
     std::fprintf(stderr, "seed        %llu\n",
                  static_cast<unsigned long long>(sampling.seed));
@@ -213,8 +238,13 @@ static void printJson(const LoadedModel &model, const Session &session,
       {"prompt_tok_s", rate(result.promptTokens, result.promptMs)},
       {"generation_tokens", result.tokens.size()},
       {"generation_ms", result.generationMs},
-      {"generation_tok_s", rate(result.generationSteps, result.generationMs)},
+      {"generation_tok_s", rate(result.generationTokens, result.generationMs)},
       {"peak_memory_bytes", peakMemory()}};
+  const SpecStats &rounds = result.speculation;
+  json["speculation"] = {
+      {"rounds", rounds.rounds},     {"seconds", rounds.seconds},
+      {"tokens", rounds.tokens},     {"proposed", rounds.proposed},
+      {"accepted", rounds.accepted}, {"rounds_by_source", rounds.roundsBy}};
   std::printf("%s\n", json.dump().c_str());
 }
 

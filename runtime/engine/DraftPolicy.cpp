@@ -1,0 +1,93 @@
+#include "runtime/engine/DraftPolicy.h"
+
+#include <algorithm>
+
+namespace lathe {
+
+/// Plain rounds at the start, to know what a round without drafts costs.
+static constexpr int64_t kPlainRounds = 2;
+/// Rounds after which a source that does not pay is tried once more: at twice
+/// the cost of a plain round that is one part in a hundred.
+static constexpr int64_t kRetryAfter = 96;
+/// How much of what was known a new observation leaves.
+static constexpr double kMemory = 0.95;
+/// What is expected before anything is known, as so many observations.
+static constexpr double kPriorShare = 0.7, kPriorWeight = 2;
+/// Cost of a draft that was never tried, in plain rounds: less than it is.
+static constexpr double kHopedCost = 0.1;
+
+double DraftPolicy::Cost::median() const {
+  std::array<double, 5> sorted = samples;
+  auto end = sorted.begin() + std::min<int64_t>(count, int64_t(sorted.size()));
+  std::sort(sorted.begin(), end);
+  return sorted[size_t(end - sorted.begin() - 1) / 2];
+}
+
+double DraftPolicy::yieldOf(DraftChoice choice) const {
+  double sum = 1, all = 1, before = kPriorShare;
+  for (int64_t i = 0; i < choice.drafts; ++i) {
+    const Place &place = of(choice.source).places[size_t(i)];
+    // A place that was never reached is like the one before it.
+    before =
+        (place.held + kPriorWeight * before) / (place.tried + kPriorWeight);
+    all *= before;
+    sum += all;
+  }
+  return sum;
+}
+
+double DraftPolicy::costOf(DraftChoice choice) const {
+  const double plain = of(DraftSource::None).costs[0].median();
+  const Source &source = of(choice.source);
+  if (source.costs[size_t(choice.drafts)].count > 0)
+    return source.costs[size_t(choice.drafts)].median();
+  // In a straight line through the next smaller count that is known.
+  for (int64_t known = choice.drafts - 1; known > 0; --known)
+    if (source.costs[size_t(known)].count > 0)
+      return plain + (source.costs[size_t(known)].median() - plain) *
+                         double(choice.drafts) / double(known);
+  return plain * (1 + kHopedCost * double(choice.drafts));
+}
+
+DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) {
+  DraftChoice best;
+  if (of(DraftSource::None).costs[0].count < kPlainRounds)
+    return best;
+  double bestRate = 1 / costOf(best);
+  for (auto [source, there] :
+       {std::pair{DraftSource::Mtp, mtp}, {DraftSource::Lookup, lookup}}) {
+    if (!there)
+      continue;
+    for (int64_t count : counts) {
+      const DraftChoice choice{source, count};
+      const double rate = yieldOf(choice) / costOf(choice);
+      if (count > most || rate <= bestRate)
+        continue;
+      best = choice;
+      bestRate = rate;
+    }
+  }
+  if (best.source != DraftSource::None)
+    return best;
+  for (auto [source, there] :
+       {std::pair{DraftSource::Mtp, mtp}, {DraftSource::Lookup, lookup}})
+    if (there && !counts.empty() && counts[0] <= most &&
+        of(source).sinceTried >= kRetryAfter)
+      return {source, counts[0]};
+  return best;
+}
+
+void DraftPolicy::record(DraftChoice choice, int64_t accepted, double seconds) {
+  for (Source &source : sources)
+    ++source.sinceTried;
+  Source &source = sources[size_t(choice.source)];
+  source.sinceTried = 0;
+  source.costs[size_t(choice.drafts)].add(seconds);
+  for (int64_t i = 0; i < choice.drafts && i <= accepted; ++i) {
+    Place &place = source.places[size_t(i)];
+    place.held = kMemory * place.held + (i < accepted ? 1 : 0);
+    place.tried = kMemory * place.tried + 1;
+  }
+}
+
+} // namespace lathe
