@@ -6,11 +6,9 @@ namespace lathe {
 
 /// Plain rounds at the start, to know what a round without drafts costs.
 static constexpr int64_t kPlainRounds = 2;
-/// Rounds after which a source that does not pay is tried once more: at twice
-/// the cost of a plain round that is one part in a hundred.
-static constexpr int64_t kRetryAfter = 96;
-/// How much of what was known a new observation leaves.
-static constexpr double kMemory = 0.95;
+/// How much of what was known a new observation leaves, and a round without
+/// one.
+static constexpr double kMemory = 0.95, kUnseen = 0.985;
 /// What is expected before anything is known, as so many observations.
 static constexpr double kPriorShare = 0.7, kPriorWeight = 2;
 /// Cost of a draft that was never tried, in plain rounds: less than it is.
@@ -67,27 +65,21 @@ DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) {
       bestRate = rate;
     }
   }
-  if (best.source != DraftSource::None)
-    return best;
-  for (auto [source, there] :
-       {std::pair{DraftSource::Mtp, mtp}, {DraftSource::Lookup, lookup}})
-    if (there && !counts.empty() && counts[0] <= most &&
-        of(source).sinceTried >= kRetryAfter)
-      return {source, counts[0]};
   return best;
 }
 
 void DraftPolicy::record(DraftChoice choice, int64_t accepted, double seconds) {
-  for (Source &source : sources)
-    ++source.sinceTried;
   Source &source = sources[size_t(choice.source)];
-  source.sinceTried = 0;
   source.costs[size_t(choice.drafts)].add(seconds);
-  for (int64_t i = 0; i < choice.drafts && i <= accepted; ++i) {
-    Place &place = source.places[size_t(i)];
-    place.held = kMemory * place.held + (i < accepted ? 1 : 0);
-    place.tried = kMemory * place.tried + 1;
-  }
+  const int64_t seen = std::min(choice.drafts, accepted + 1);
+  for (Source &any : sources)
+    for (int64_t i = 0; i < kMostDrafts; ++i) {
+      Place &place = any.places[size_t(i)];
+      const bool tried = &any == &source && i < seen;
+      place.held = (tried ? kMemory : kUnseen) * place.held +
+                   (tried && i < accepted ? 1 : 0);
+      place.tried = (tried ? kMemory : kUnseen) * place.tried + (tried ? 1 : 0);
+    }
 }
 
 } // namespace lathe

@@ -3,9 +3,10 @@
 // A round of n drafts yields 1 + a_1 + a_1 a_2 + ... tokens, a_i being the
 // share of drafts at place i that hold when those before them did, and costs
 // what rounds of n drafts have cost. The policy plays what yields most per
-// time, zero drafts included. It learns both from the rounds it is told of;
-// what it has not tried it expects to be cheap, so it tries it, but only while
-// that could pay. Deterministic in what it is told.
+// time, zero drafts included. It learns both from the rounds it is told of.
+// What it has not tried it expects to be cheap, and shares that it has not seen
+// for long drift back to what is usual: so it tries things, but only while they
+// could pay. Deterministic in what it is told.
 //
 //===----------------------------------------------------------------------===//
 
@@ -63,7 +64,6 @@ private:
   struct Source {
     std::array<Cost, kMostDrafts + 1> costs;
     std::array<Place, kMostDrafts> places;
-    int64_t sinceTried = 0; ///< rounds
   };
 
   const Source &of(DraftSource source) const { return sources[size_t(source)]; }
