@@ -38,14 +38,14 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   ScheduleCudaOptions cuda;
   cuda.arch = options.target;
   cuda.sms = options.sms;
-  std::vector<std::unique_ptr<Pass>> speculation;
+  std::vector<std::unique_ptr<Pass>> fusion;
   if (options.replay)
-    speculation.push_back(createReplayStates());
+    fusion.push_back(createReplayStates());
   if (options.draftRows > 0) {
     DraftHeadOptions draft;
     draft.rows = options.draftRows;
     draft.format = options.draftFormat;
-    speculation.push_back(createDraftHead(draft));
+    fusion.push_back(createDraftHead(draft));
   }
   auto kernels =
       list(createAssignLayouts(), createSpecializeTokens(specialize));
@@ -53,8 +53,9 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
     kernels.push_back(createScheduleCuda(cuda));
   kernels.push_back(createMergeKernels());
 
-  if (failed(stage("graph", std::move(speculation))) ||
-      failed(stage("fused", list(createFuseKernels(fuse)))) ||
+  fusion.push_back(createFuseKernels(fuse));
+  if (failed(stage("graph", {})) ||
+      failed(stage("fused", std::move(fusion))) ||
       failed(stage("kernel", std::move(kernels))) ||
       failed(stage("plan", list(createPlanMemory()))))
     return failure();

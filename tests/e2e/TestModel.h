@@ -59,6 +59,9 @@ struct Build {
   std::string form = "int15";
   bool avx2 = false;
   std::vector<int64_t> decodeTokens = {1, 2, 3, 4, 5, 8};
+  bool replay = false;
+  std::string draftHead{}; ///< as CompileOptions::draftHead
+  int64_t draftVocab = -1; ///< as CompileOptions::draftVocab
 };
 
 class TestModel {
