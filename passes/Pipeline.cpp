@@ -54,8 +54,7 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   kernels.push_back(createMergeKernels());
 
   fusion.push_back(createFuseKernels(fuse));
-  if (failed(stage("graph", {})) ||
-      failed(stage("fused", std::move(fusion))) ||
+  if (failed(stage("graph", {})) || failed(stage("fused", std::move(fusion))) ||
       failed(stage("kernel", std::move(kernels))) ||
       failed(stage("plan", list(createPlanMemory()))))
     return failure();

@@ -26,6 +26,8 @@ struct Row {
   /// Read bandwidth in bytes per second, taken right before each repetition:
   /// a shared machine changes from second to second.
   std::vector<double> bandwidths;
+  SpecStats rounds; ///< of all repetitions; speculation only
+  bool forced = false;
 
   double rate() const { return median(rates); }
   double bandwidth() const { return median(bandwidths); }
@@ -116,6 +118,73 @@ static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
   return row;
 }
 
+static std::string listOf(const std::vector<double> &values) {
+  std::string text;
+  char number[32];
+  for (double value : values) {
+    std::snprintf(number, sizeof number, "%g", value);
+    text += (text.empty() ? "" : ",") + std::string(number);
+  }
+  return text;
+}
+
+static void addTo(SpecStats &sum, const SpecStats &more) {
+  sum.rounds += more.rounds;
+  sum.tokens += more.tokens;
+  sum.seconds += more.seconds;
+  for (size_t i = 0; i < sum.proposed.size(); ++i) {
+    sum.proposed[i] += more.proposed[i];
+    sum.accepted[i] += more.accepted[i];
+  }
+}
+
+/// Rounds of --spec until `tokens` are there.
+static StatusOr<Row> benchRounds(const LoadedModel &model,
+                                 const BenchOptions &options, int64_t tokens,
+                                 int64_t depth) {
+  Engine &engine = *model.engine;
+  Row row;
+  row.forced = !options.accept.empty();
+  row.test = "tg" + std::to_string(tokens) + " " + options.model.spec;
+  if (depth > 0)
+    row.test += " @ d" + std::to_string(depth);
+  if (row.forced)
+    row.test += ", acceptance forced to " + listOf(options.accept);
+  engine.forceAcceptance(options.accept);
+  const auto prompt = tokensFor(std::max<int64_t>(depth, 1), engine.vocab());
+  for (int i = -1; i < options.repetitions; ++i) {
+    LATHE_RETURN_IF_ERROR(engine.reset());
+    LATHE_ASSIGN_OR_RETURN(Speculator speculator,
+                           Speculator::create(engine, model.spec));
+    speculator.note(prompt);
+    LATHE_RETURN_IF_ERROR(engine.prompt(prompt));
+    LATHE_ASSIGN_OR_RETURN(int32_t token, engine.sample());
+    const auto start = Clock::now();
+    while (speculator.stats().tokens < tokens) {
+      LATHE_ASSIGN_OR_RETURN(Round round, speculator.next(token));
+      token = round.chosen().back();
+    }
+    if (i < 0)
+      continue;
+    row.rates.push_back(double(speculator.stats().tokens) /
+                        secondsSince(start));
+    addTo(row.rounds, speculator.stats());
+  }
+  return row;
+}
+
+static void printRounds(const Row &row) {
+  const SpecStats &stats = row.rounds;
+  std::printf("\n%s: %.2f tokens and %.3f ms per round; accepted%s",
+              row.test.c_str(), double(stats.tokens) / double(stats.rounds),
+              1e3 * stats.seconds / double(stats.rounds),
+              row.forced ? ", forced," : "");
+  for (size_t i = 0; i < stats.proposed.size() && stats.proposed[i] > 0; ++i)
+    std::printf(" %lld/%lld", static_cast<long long>(stats.accepted[i]),
+                static_cast<long long>(stats.proposed[i]));
+  std::printf("\n");
+}
+
 static void printTable(const std::vector<Row> &rows) {
   std::printf("| test | tok/s | ms/token | MB/token | GB/s | readable GB/s | "
               "%% |\n|---|---:|---:|---:|---:|---:|---:|\n");
@@ -130,6 +199,9 @@ static void printTable(const std::vector<Row> &rows) {
       std::printf(" | | | |\n");
   }
   std::printf("\n%%: of the read bandwidth, measured before each repetition\n");
+  for (const Row &row : rows)
+    if (row.rounds.rounds > 0)
+      printRounds(row);
 }
 
 static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
@@ -146,6 +218,15 @@ static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
       entry["bytes_per_token"] = row.bytesPerToken;
       entry["read_bandwidth_bytes_s"] = row.bandwidth();
       entry["percent_of_read_bandwidth"] = row.percent();
+    }
+    if (row.rounds.rounds > 0) {
+      const SpecStats &stats = row.rounds;
+      entry["acceptance_forced"] = row.forced;
+      entry["rounds"] = stats.rounds;
+      entry["tokens_per_round"] = double(stats.tokens) / double(stats.rounds);
+      entry["ms_per_round"] = 1e3 * stats.seconds / double(stats.rounds);
+      entry["proposed"] = stats.proposed;
+      entry["accepted"] = stats.accepted;
     }
     json["results"].push_back(entry);
   }
@@ -172,11 +253,26 @@ static int64_t contextFor(const BenchOptions &options) {
   int64_t most = *std::ranges::max_element(options.promptTokens);
   int64_t step = std::max(*std::ranges::max_element(options.decodeTokens),
                           *std::ranges::max_element(options.stepTokens));
+  // A round may go beyond the tokens that were asked for.
+  step += kMaxStepTokens;
   return std::max(most, step + *std::ranges::max_element(options.depths));
+}
+
+static Status checkAccept(const BenchOptions &options) {
+  double before = 1;
+  for (double share : options.accept) {
+    if (!(share >= 0 && share <= before))
+      return usageError("--accept: expected shares from 1 down to 0, a draft "
+                        "being accepted only behind the one before it, found " +
+                        listOf(options.accept));
+    before = share;
+  }
+  return absl::OkStatus();
 }
 
 Status bench(const BenchOptions &given) {
   BenchOptions options = given;
+  LATHE_RETURN_IF_ERROR(checkAccept(options));
   if (options.model.context == 0)
     options.model.context = contextFor(options);
   if (options.model.device != "cpu")
@@ -201,6 +297,10 @@ Status bench(const BenchOptions &given) {
         continue;
       LATHE_ASSIGN_OR_RETURN(
           Row row, benchDecode(model, tokens, depth, options.repetitions));
+      rows.push_back(row);
+      if (model.spec.mode == SpecOptions::Mode::Off)
+        continue;
+      LATHE_ASSIGN_OR_RETURN(row, benchRounds(model, options, tokens, depth));
       rows.push_back(row);
     }
   if (options.json)

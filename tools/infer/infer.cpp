@@ -145,6 +145,11 @@ static void addBench(CLI::App &app, BenchOptions &o) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
+  verb->add_option("--accept", o.accept,
+                   "With --spec: count draft i as accepted in this share of "
+                   "rounds (0.9,0.8,0.7), for random weights")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
