@@ -85,8 +85,9 @@ static LogicalResult printRows(CudaKernel &kernel) {
   kernel.waitHere();
   code.line("const int t = blockY();");
   code.line("float *const shared = (float *)sharedMemory();");
-  RowPrinter rows(kernel.operands, code,
-                  {RowScope::Kind::CudaRow, 1, "shared + 8", "shared"});
+  RowPrinter rows(
+      kernel.operands, code,
+      {RowScope::Kind::CudaRow, "BlockTeam()", 1, "shared + 8", "shared"});
   for (auto [i, value] :
        llvm::enumerate(kernel.body.getTerminator()->getOperands())) {
     if (auto concat = value.getDefiningOp<graph::ConcatOp>())

@@ -47,11 +47,11 @@ static LogicalResult printSegment(CudaKernel &kernel,
   return success();
 }
 
-/// in.fill<...>() for every part of the input. `parameters` are the lambda's;
-/// it gives four columns at a time where rows are aligned for that.
-static LogicalResult printInput(CudaKernel &kernel, graph::LinearOp first,
-                                RowPrinter &rows, StringRef parameters) {
-  CodeWriter &code = kernel.code;
+/// Visits the parts of the input: print(begin, width, expression of columns
+/// from k on).
+static LogicalResult
+eachInputPart(graph::LinearOp first, RowPrinter &rows,
+              function_ref<void(int64_t, int64_t, StringRef)> print) {
   int64_t begin = 0;
   for (Value part : inputParts(first)) {
     if (failed(rows.declare(part)))
@@ -62,12 +62,35 @@ static LogicalResult printInput(CudaKernel &kernel, graph::LinearOp first,
     if (begin % 4 != 0)
       return first.emitOpError()
              << "expected concatenated widths that are multiples of 4";
-    code.line(formatv("in.fill<{0}, {1}>([&]({2}) {{ return {3}; });", begin,
-                      graph::widthOf(part), parameters, *expression)
-                  .str());
+    print(begin, graph::widthOf(part), *expression);
     begin += graph::widthOf(part);
   }
-  code.line("in.fillRest();");
+  return success();
+}
+
+/// matvec.input(): the printed prologue as one function of a token and four
+/// columns.
+static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
+                                      RowPrinter &rows) {
+  // Declarations come before the function that uses them.
+  SmallVector<std::string> lines;
+  const int64_t columns = graph::widthOf(first.getX());
+  auto print = [&](int64_t begin, int64_t width, StringRef expression) {
+    std::string condition, column = "k";
+    if (begin + width < columns)
+      condition = formatv("if (k < {0}) ", begin + width);
+    if (begin > 0)
+      column = formatv("k - {0}", begin);
+    lines.push_back(formatv("{0}return fourOf<{1}>([&](int t, int k) {{ return "
+                            "{2}; }, t, {3});",
+                            condition, width, expression, column));
+  };
+  if (failed(eachInputPart(first, rows, print)))
+    return failure();
+  kernel.code.open("const auto x = matvec.input([&](int t, int k) {");
+  for (const std::string &line : lines)
+    kernel.code.line(line);
+  kernel.code.close("});");
   return success();
 }
 
@@ -93,35 +116,51 @@ static MatvecShape shapeOf(CudaKernel &kernel,
   return shape;
 }
 
-/// Workspace of a matvec whose row tiles have parts, or are split.
-static int64_t scratchOf(const MatvecShape &shape,
+/// Workspace of a matvec whose row tiles have parts, are split or may be cut.
+static int64_t scratchOf(const MatvecShape &shape, int64_t blocks,
                          ArrayRef<LinearSegment> segments) {
   int lightest = INT32_MAX, items = 0;
   bool whole = shape.split == 1;
-  SmallVector<std::pair<int, int>> tiles; // bytes, count
+  SmallVector<WeightDesc> descs;
+  auto bytesOf = [&](const LinearSegment &segment, const WeightDesc &desc) {
+    return matvecTileBytes(cudaPacking(desc), shape.columns,
+                           int(segment.linears.size()));
+  };
   for (const LinearSegment &segment : segments) {
-    WeightDesc desc =
-        graph::LinearOp(segment.linears[0]).getWeight().getType().getDesc();
-    int bytes = matvecTileBytes(cudaPacking(desc), shape.columns,
-                                int(segment.linears.size()));
-    tiles.push_back({bytes, int(desc.rows + 15) / 16});
-    lightest = std::min(lightest, bytes);
+    descs.push_back(
+        graph::LinearOp(segment.linears[0]).getWeight().getType().getDesc());
+    lightest = std::min(lightest, bytesOf(segment, descs.back()));
   }
-  for (auto [bytes, count] : tiles) {
-    int parts = matvecParts(bytes, lightest);
+  for (auto [segment, desc] : llvm::zip(segments, descs)) {
+    int parts =
+        matvecParts(cudaPacking(desc), bytesOf(segment, desc), lightest);
     whole &= parts == 1;
-    items += count * parts;
+    items += int(desc.rows + 15) / 16 * parts;
   }
-  return whole ? 0
-               : matvecScratch(items, shape.split, shape.pairs, shape.tokens);
+  // Items that are left over are fewer than groups of warps.
+  if (whole)
+    items = std::min<int64_t>(items, blocks * shape.groups());
+  return matvecScratch(items, shape.split, shape.pairs, shape.tokens);
 }
 
 LogicalResult printCudaMatvec(CudaKernel &kernel) {
   auto segments = matchLinear(kernel.func);
   if (failed(segments))
     return failure();
+  // Tiles that are worked off in parts meet in the workspace: not at the end.
+  llvm::stable_sort(*segments, [](const LinearSegment &a,
+                                  const LinearSegment &b) {
+    auto tileBytes = [](const LinearSegment &segment) {
+      graph::LinearOp first = segment.linears.front();
+      return matvecTileBytes(cudaPacking(first.getWeight().getType().getDesc()),
+                             int(graph::widthOf(first.getX())),
+                             int(segment.linears.size()));
+    };
+    return tileBytes(a) > tileBytes(b);
+  });
   MatvecShape shape = shapeOf(kernel, *segments);
-  kernel.result.sharedBytes = scratchOf(shape, *segments);
+  kernel.result.sharedBytes =
+      scratchOf(shape, kernel.cuda.getBlocks(), *segments);
   CodeWriter &code = kernel.code;
   kernel.openEntry("", {.threads = shape.threads(),
                         .blocks = int32_t(kernel.cuda.getBlocks()),
@@ -138,22 +177,35 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
                             i + 1 < segments->size() ? "," : ");")))
       return failure();
   code.close("");
-  code.line("Matvec<kShape, decltype(list)> matvec(ctx, list);");
-  code.line("matvec.start();");
+  code.line("UnitRings<kShape.rings()> rings{sharedMemory()};");
+  code.line("Matvec<kShape, decltype(list)> matvec(ctx, list, {sharedMemory() "
+            "+ kShape.rings().bytes(), blockX(), gridX()}, warp());");
+  code.line("rings.prepare();");
+  code.line("matvec.prepare();");
+  code.line("barrierInitFence();");
+  code.line("syncThreads();");
+  code.line("const MatvecRoles<kShape.warps> role{warp()};");
+  code.open("if (role.fetches()) {");
+  code.line("UnitWriter<kShape.rings()> writer(rings);");
+  code.line("return matvec.fetch(writer);");
+  code.close("}");
   kernel.waitHere();
-  code.line("MatvecInput<kShape.columns, kShape.tokens, kShape.split> in("
-            "matvec.activations(), matvec.splitIndex());");
+  code.line("if (!role.multiplies())");
+  code.line("  return matvec.finish();");
+  code.line("if (!matvec.works())");
+  code.line("  return;");
   graph::LinearOp first = segments->front().linears.front();
   // Scales are needed for this block's columns only, if columns are the row's.
   const bool single = inputParts(first).size() == 1;
-  RowPrinter rows(kernel.operands, code,
-                  {RowScope::Kind::CudaTokens, shape.tokens, "matvec.scales()",
-                   "matvec.partialScales()",
-                   single ? "in.firstColumn(), in.kCount" : ""});
-  if (failed(printInput(kernel, first, rows, "int t, int k")))
+  RowPrinter rows(
+      kernel.operands, code,
+      {RowScope::Kind::CudaTokens, "decltype(matvec)::Team()", shape.tokens,
+       "matvec.scales()", "matvec.partialScales()",
+       single ? "matvec.firstColumn(), kShape.splitColumns()" : ""});
+  if (failed(printMatvecInput(kernel, first, rows)))
     return failure();
-  code.line("syncThreads();");
-  code.line("matvec.run();");
+  code.line("UnitReader<kShape.rings()> ring(rings, warp());");
+  code.line("matvec.multiply(ring, x);");
   code.close();
   return success();
 }
@@ -186,10 +238,17 @@ LogicalResult printCudaMatmul(CudaKernel &kernel) {
   code.line("const int t = blockY();");
   code.line("float *const shared = (float *)sharedMemory();");
   code.line("MatmulInput<kShape> in(ctx.scratch, t);");
-  RowPrinter rows(kernel.operands, code,
-                  {RowScope::Kind::CudaRow, 1, "shared + 8", "shared"});
-  if (failed(printInput(kernel, first, rows, "int, int k")))
+  RowPrinter rows(
+      kernel.operands, code,
+      {RowScope::Kind::CudaRow, "BlockTeam()", 1, "shared + 8", "shared"});
+  auto print = [&](int64_t begin, int64_t width, StringRef expression) {
+    code.line(formatv("in.fill<{0}, {1}>([&](int, int k) {{ return {2}; });",
+                      begin, width, expression)
+                  .str());
+  };
+  if (failed(eachInputPart(first, rows, print)))
     return failure();
+  code.line("in.fillRest();");
   code.close();
   code.line("");
   kernel.result.stages.back().dynamicShared =

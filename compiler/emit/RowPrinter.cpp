@@ -41,12 +41,13 @@ LogicalResult RowPrinter::declareCudaScales(graph::RmsNormOp norm,
   code.line(formatv("float *const {0} = {1} + {2};", name, scope.scales,
                     scaleCount * scope.tokens)
                 .str());
-  code.line(formatv("rmsScales<{0}, {1}, {2}>({3}, {4}, {5}, [&](int{6}, int "
-                    "k) {{ return {7}; }{8});",
+  code.line(formatv("rmsScales<{0}, {1}, {2}>({9}, {3}, {4}, {5}, [&](int{6}, "
+                    "int k) {{ return {7}; }{8});",
                     scope.tokens, width, group,
                     floatLiteral(norm.getEps().convertToDouble()), name,
                     scope.partials, tokens ? " t" : "", *x,
-                    scope.columns.empty() ? "" : ", " + scope.columns)
+                    scope.columns.empty() ? "" : ", " + scope.columns,
+                    scope.team)
                 .str());
   scaleCount += width / group;
   return success();

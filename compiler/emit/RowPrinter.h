@@ -38,6 +38,7 @@ struct RowScope {
     CudaRow,    ///< a column; `t` is the token of the block
     CudaTokens, ///< a column; `t` is a parameter of the lambda around
   } kind = Kind::CpuRow;
+  std::string team{}; ///< CUDA: the threads that sum up norms (team.cuh)
   int64_t tokens = 1; ///< CudaTokens: how many there are
   /// CUDA: pointers to room for the scales of norms, `tokens` of each group,
   /// and for a float per warp and token.

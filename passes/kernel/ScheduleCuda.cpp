@@ -19,8 +19,10 @@ namespace {
 /// Largest decode step: what does not depend on the token count is chosen for
 /// it, so that it is the same for every count.
 constexpr int kMostTokens = 8;
-/// Units in flight per warp: with eight tokens one must do.
-constexpr int kFewestStages = 1, kMostStages = 5;
+/// Units in flight per warp.
+constexpr int kFewestStages = 1, kMostStages = 8;
+/// Beyond the smallest split that fits, so many more are considered.
+constexpr int kMoreSplits = 6;
 
 /// Shared memory that a block of a mixer may have: compiler/device/cuda.
 constexpr int kMixerShared = 96 * 1024;
@@ -40,8 +42,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       return signalPassFailure();
     }
     target = *parsed;
-    // One block per SM prepares the activations once for all its warps.
-    warps = target.sharedPerBlock >= 160 * 1024 ? 16 : 8;
+    // 20 slices of 256 columns are a row of 5,120.
+    warps = target.sharedPerBlock >= 160 * 1024 ? 20 : 10;
     if (sms > 0)
       target.defaultSms = int(sms);
     for (auto func : getOperation().getOps<kernel::FuncOp>())
@@ -102,18 +104,44 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
             stages,        facts.unitBytes, facts.pairs, facts.scales};
   }
 
-  /// Few enough columns per block that eight tokens' activations fit beside a
-  /// short ring.
+  /// The share of a matvec's time that the busiest SM's weights take of it if
+  /// all had the same: what the split leaves idle.
+  double balance(const LinearFacts &facts, int split) const {
+    const MatvecShape shape = shapeOf(facts, kMostTokens, split, kFewestStages);
+    const int64_t blocks = std::max(target.defaultSms / split, 1);
+    const int64_t groups = blocks * shape.groups();
+    const int64_t rounds = facts.tiles / groups, rest = facts.tiles % groups;
+    const double last = rest == 0            ? 0
+                        : 4 * rest <= groups ? 0.25
+                        : 2 * rest <= groups ? 0.5
+                                             : 1;
+    const double busiest =
+        (double(rounds) + last) * shape.groups() * shape.splitColumns();
+    return double(facts.tiles) * facts.columns / target.defaultSms / busiest;
+  }
+
+  /// Few enough columns per block for its warps and, with eight tokens, its
+  /// shared memory; of those the one that keeps most SMs busy, where each
+  /// further block per row tile must gain what adding up costs.
   FailureOr<int> splitFor(kernel::FuncOp func, const LinearFacts &facts) {
-    for (int split = 1; split <= 64; split *= 2)
-      if (shapeOf(facts, kMostTokens, split, kFewestStages).sharedBytes() <=
-          target.sharedPerBlock)
-        return split;
-    return FailureOr<int>(func.emitOpError()
-                          << "has " << facts.columns
-                          << " columns, more than fit into the shared memory "
-                             "of "
-                          << target.arch);
+    auto fits = [&](int split) {
+      MatvecShape shape = shapeOf(facts, kMostTokens, split, kFewestStages);
+      return shape.fits() && shape.sharedBytes() <= target.sharedPerBlock;
+    };
+    int fewest = 1;
+    while (!fits(fewest))
+      if (++fewest > 256)
+        return FailureOr<int>(func.emitOpError()
+                              << "has " << facts.columns
+                              << " columns, more than fit into the shared "
+                                 "memory of "
+                              << target.arch);
+    int best = fewest;
+    for (int split = fewest; split <= fewest + kMoreSplits; ++split)
+      if (fits(split) &&
+          balance(facts, split) - 0.02 * (split - best) > balance(facts, best))
+        best = split;
+    return best;
   }
 
   FailureOr<kernel::CudaAttr> matvec(kernel::FuncOp func,

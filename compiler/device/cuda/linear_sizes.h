@@ -12,62 +12,94 @@
 
 namespace lathe {
 
+/// Columns of the slice of the activations that a warp keeps in registers.
+constexpr int kMatvecSlice = 256;
 /// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
 /// They wait for memory, which the warps that multiply must not.
-constexpr int kMatvecFinishers = 4;
+constexpr int kMatvecFinishers = 3;
+/// Most groups of warps that work on different row tiles.
+constexpr int kMatvecGroups = 8;
+/// Pieces that a row tile may be cut into when there are too few to go round,
+/// by slices: an item's sum is always that of its quarters.
+constexpr int kMatvecQuarters = 4;
+
+/// Rings of weights in a block's shared memory (unit_ring.cuh).
+struct UnitRingShape {
+  int readers;   ///< warps, at most 32
+  int stages;    ///< slots per reader
+  int slotBytes; ///< a multiple of 64
+
+  constexpr int barriersAt() const { return readers * stages * slotBytes; }
+  constexpr int bytes() const {
+    return (barriersAt() + 2 * readers * stages * 8 + 127) / 128 * 128;
+  }
+};
 
 /// What a matvec kernel is built from besides its segments.
 struct MatvecShape {
   int columns;   ///< K
   int tokens;    ///< T, 1 to 8
   int split;     ///< blocks that share the columns of a row tile
-  int warps;     ///< that multiply; with `split` it fixes the sums' order
+  int warps;     ///< of a block that may multiply
   int stages;    ///< units in flight per warp
-  int unitBytes; ///< the largest of the segments
+  int unitBytes; ///< the largest unit of the segments
   int pairs;     ///< weights per row tile: 1, or 2 for gate and up
   int scales;    ///< floats per token that norms in the prologue keep
 
-  constexpr int threads() const { return 32 * (warps + kMatvecFinishers); }
-  /// Columns of a block, a multiple of every format's unit.
+  /// Columns of a block.
   constexpr int splitColumns() const {
-    return ((columns + split - 1) / split + 255) / 256 * 256;
+    return ((columns + split - 1) / split + kMatvecSlice - 1) / kMatvecSlice *
+           kMatvecSlice;
   }
-  /// Operand columns of the activations: an upper and a lower part per token.
-  constexpr int operandColumns() const { return 2 * tokens; }
-  constexpr int activationBytes() const {
-    return splitColumns() * operandColumns() * 2;
+  /// Slices of a block, one warp of each group has each.
+  constexpr int slices() const { return splitColumns() / kMatvecSlice; }
+  /// Groups of warps, each with row tiles of its own.
+  constexpr int groups() const {
+    int groups = 1;
+    while (2 * groups <= kMatvecGroups && 2 * groups * slices() <= warps)
+      groups *= 2;
+    return groups;
   }
-  constexpr int ringBytes() const { return warps * stages * unitBytes; }
-  /// Row tiles that may be unfinished at a time.
-  constexpr int buffers() const { return tokens > 4 ? 1 : tokens > 2 ? 4 : 8; }
-  /// Finishers at work. A whole number of buffers each: whoever waits for a
-  /// buffer to fill has then itself emptied it before, so that the phase of its
-  /// barrier is never two ahead.
-  constexpr int finishers() const {
-    return buffers() < kMatvecFinishers ? buffers() : kMatvecFinishers;
+  constexpr bool fits() const { return slices() <= warps; }
+  /// Warps that do multiply.
+  constexpr int workers() const { return groups() * slices(); }
+  /// Warps that may multiply, those that finish, and the one that fetches.
+  constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
+
+  /// In a launch of its own; the persistent step has rings for all.
+  constexpr UnitRingShape rings() const {
+    return {workers(), stages, unitBytes};
+  }
+  /// Beyond four tokens the lower parts of the activations stay here.
+  constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }
+  /// Where a warp turns a piece of its slice into operand form: 64 columns, or
+  /// 128 of a single token.
+  constexpr int stagingBytes() const {
+    return tokens == 1 ? 512 : tokens > 4 ? tokens * 128 : tokens * 256;
+  }
+  constexpr int inputBytes() const {
+    return workers() * (lowerBytes() + stagingBytes());
+  }
+  /// Row tiles that may be unfinished at a time: a multiple of the groups.
+  constexpr int buffers() const {
+    const int wanted = tokens > 4 ? 2 : tokens > 2 ? 4 : 8;
+    return wanted < groups() ? groups() : wanted;
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {
-    return buffers() * pairs * warps * tokens * 16 * 4;
+    return buffers() * pairs * slices() * tokens * 16 * 4;
   }
-  constexpr int barrierCount() const { return warps * stages + 2 * buffers(); }
-  constexpr int barrierBytes() const { return barrierCount() * 8; }
-  constexpr int scaleBytes() const {
-    return (scales + threads() / 32) * tokens * 4;
-  }
+  constexpr int scaleBytes() const { return (scales + workers()) * tokens * 4; }
 
-  constexpr int ringAt() const { return 0; }
-  constexpr int activationsAt() const {
-    return (ringBytes() + 127) / 128 * 128;
-  }
-  constexpr int partialsAt() const {
-    return activationsAt() + activationBytes();
-  }
+  // From the start of the shared memory that is not rings.
+  constexpr int partialsAt() const { return inputBytes(); }
   constexpr int barriersAt() const { return partialsAt() + partialBytes(); }
   constexpr int scalesAt() const {
-    return (barriersAt() + barrierBytes() + 15) / 16 * 16;
+    return (barriersAt() + 2 * buffers() * 8 + 15) / 16 * 16;
   }
-  constexpr int sharedBytes() const { return scalesAt() + scaleBytes(); }
+  constexpr int workBytes() const { return scalesAt() + scaleBytes(); }
+  /// In a launch of its own: the rings come first.
+  constexpr int sharedBytes() const { return rings().bytes() + workBytes(); }
 };
 
 /// Bytes of a row tile of `weights` weights.
@@ -76,14 +108,16 @@ constexpr int matvecTileBytes(const CudaPacking &packing, int columns,
   return packing.units(columns) * packing.unitBytes() * weights;
 }
 /// Items that a row tile is divided into, so that none is much heavier than
-/// the lightest tile of the kernel: dense rows beside 4-bit ones.
-constexpr int matvecParts(int tileBytes, int lightest) {
-  int parts = (tileBytes + lightest / 2) / lightest;
-  return parts < 1 ? 1 : parts > 8 ? 8 : parts;
+/// the lightest tile of the kernel, dense rows beside 4-bit ones: one per unit
+/// of a slice, or one for all.
+constexpr int matvecParts(const CudaPacking &packing, int tileBytes,
+                          int lightest) {
+  const int units = kMatvecSlice / packing.unitColumns();
+  return units > 1 && tileBytes >= 2 * lightest ? units : 1;
 }
-/// Workspace of the sums that a row tile's parts and splits leave.
+/// Workspace of the sums that the pieces of a row tile leave.
 constexpr long long matvecScratch(int items, int split, int pairs, int tokens) {
-  return (long long)items * split * pairs * tokens * 16 * 4;
+  return (long long)items * split * kMatvecQuarters * pairs * tokens * 16 * 4;
 }
 
 // A matmul kernel: 128 rows by 128 tokens per block, 64 columns per step.

@@ -141,23 +141,21 @@ private:
       unpackVec(w[32], row8);
     } else {
       Vec4 words = ((const Vec4 *)tile)[lane()];
-      u32 w0 = k16 / 2 ? words.z : words.x, w8 = k16 / 2 ? words.w : words.y;
       if constexpr (kInt4) {
-        u32 ones0 = kOnesOf8, ones8 = kOnesOf8;
-        u32 sixteens0 = kSixteensOf8, sixteens8 = kSixteensOf8;
+        const u32 word =
+            k16 / 2 ? (half ? words.w : words.z) : (half ? words.y : words.x);
+        u32 ones = kOnesOf8, sixteens = kSixteensOf8;
         if constexpr (kPacking.asymmetric) {
           u32 zeros =
               ((const u32 *)(tile + kCode + kScale / 2))[groupOf(k16) * 8 + g];
-          ones0 = twice((u16)zeros), ones8 = twice((u16)(zeros >> 16));
-          sixteens0 = sixteensOf(ones0), sixteens8 = sixteensOf(ones8);
+          ones = twice((u16)zeros);
+          sixteens = sixteensOf(twice((u16)(zeros >> 16)));
         }
-        int4Pairs(w0, ones0, sixteens0, row0);
-        int4Pairs(w8, ones8, sixteens8, row8);
-      } else {
-        fp4Pairs(w0, row0);
-        fp4Pairs(w8, row8);
-        scaleFp4(tile, k16, g, row0, row8);
+        return int4Values(word, ones, sixteens, a);
       }
+      fp4Pairs(k16 / 2 ? words.z : words.x, row0);
+      fp4Pairs(k16 / 2 ? words.w : words.y, row8);
+      scaleFp4(tile, k16, g, row0, row8);
     }
     a[0] = row0[2 * half], a[1] = row8[2 * half];
     a[2] = row0[2 * half + 1], a[3] = row8[2 * half + 1];

@@ -1,8 +1,15 @@
 //===- matvec_input.cuh - activations of a matvec in operand form ===//
 //
-// Every block prepares the activations it needs in shared memory: the printed
-// prologue (norms, gates) gives a float per token and column, which is stored
-// as an upper and a lower f16 part in the order of unit.cuh's OperandX.
+// A warp multiplies with the same 256 columns of the activations all the time
+// and keeps them in registers, as the B operand of mma: a token is two operand
+// columns, the upper and the lower f16 part of its values, so that the result
+// is as exact as with f32 activations. Up to four tokens both parts share one
+// operand (columns 0-3 and 4-7); with more, the lower parts are an operand of
+// their own and stay in shared memory.
+//
+// The printed prologue (norms, gates) gives floats per token and column; a warp
+// evaluates it for its own columns and turns them round through a little shared
+// memory of its own, so no warp waits for another.
 //
 //===----------------------------------------------------------------------===//
 
@@ -10,153 +17,148 @@
 #define LATHE_COMPILER_DEVICE_CUDA_MATVEC_INPUT_CUH
 
 #include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/rms.cuh"
 #include "compiler/device/cuda/weights.cuh"
 
 namespace lathe {
 
-/// Inverse root mean squares of whole rows: every thread has columns of every
-/// token, so that all loads are under way at once.
-template <int kTokens, int kWidth, class F>
-LATHE_DEVICE void rmsScalesOfRows(float eps, float *out, float *partial, F f) {
-  const int warps = threadCount() / 32;
-  const int w = warp(); // all lanes take part in finding it
-  float sums[kTokens];
-#pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-    float sum = 0.0f;
-#pragma unroll 4
-    for (int k = threadX() * 4; k < kWidth; k += threadCount() * 4)
-      sum = addSquares(sum, fourOf<kWidth>(f, t, k));
-    sums[t] = sum;
+/// A warp's slice. Slots are as in weights.cuh: b[s] is the operand of k16 step
+/// s.
+template <int kTokens> struct SliceX {
+  static constexpr int kOperands = kTokens > 4 ? 2 : 1;
+  static constexpr int kSteps = kMatvecSlice / 16;
+
+  u32 b[kSteps][2];
+  /// The sums of operand columns 2q and 2q + 1 over each 128 columns.
+  float sums[2][kOperands][2];
+  const char *lower; ///< kTokens > 4: this lane's slots of block 0
+
+  /// The lower parts of block `block` of 32 columns.
+  LATHE_DEVICE_MEMBER Vec4 lowerOf(int block) const {
+    return *(const Vec4 *)(lower + block * kTokens * 64);
   }
-#pragma unroll
-  for (int t = 0; t < kTokens; ++t)
-    sums[t] = warpSum(sums[t]);
-  if (lane() == 0)
-    for (int t = 0; t < kTokens; ++t)
-      partial[t * warps + w] = sums[t];
-  syncThreads();
-  if (threadX() < kTokens) {
-    float sum = 0.0f;
-    for (int i = 0; i < warps; ++i)
-      sum += partial[threadX() * warps + i];
-    out[threadX()] = rsqrt(sum / (float)kWidth + eps);
+  /// Operand kOperand of step kStep; `v` is lowerOf() its block.
+  template <int kOperand>
+  LATHE_DEVICE_MEMBER Word2 operand(int step, const Vec4 &v) const {
+    if constexpr (kOperand == 0)
+      return {b[step][0], b[step][1]};
+    return step % 2 ? Word2{v.z, v.w} : Word2{v.x, v.y};
   }
-}
 
-/// The same of the groups [firstGroup, firstGroup + groups) of every row: some
-/// lanes have a group, and a warp loads several times as many before it adds.
-template <int kTokens, int kWidth, int kGroup, class F>
-LATHE_DEVICE void rmsScalesOfGroups(float eps, float *out, F f, int firstGroup,
-                                    int groups) {
-  constexpr int kLanes = kGroup % 128 == 0  ? 32
-                         : kGroup % 64 == 0 ? 16
-                         : kGroup % 32 == 0 ? 8
-                                            : 4;
-  constexpr int kEach = 32 / kLanes, kAhead = 4;
-  static_assert(kGroup % (4 * kLanes) == 0);
-  const int warps = threadCount() / 32, member = lane() % kLanes * 4;
-  for (int base = warp() * kEach + lane() / kLanes;
-       base - lane() / kLanes < kTokens * groups;
-       base += warps * kEach * kAhead) {
-    float sums[kAhead];
+  /// Fills in `sums` on tensor cores: a product with ones.
+  LATHE_DEVICE_MEMBER void addUp() {
+    constexpr u32 kOne = 0x3c003c00;
+    const u32 ones[4] = {kOne, kOne, kOne, kOne};
 #pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int i = base + a * warps * kEach;
-      sums[a] = 0.0f;
-      if (i < kTokens * groups)
-        for (int k = member; k < kGroup; k += kLanes * 4)
-          sums[a] = addSquares(
-              sums[a], fourOf<kWidth>(f, i / groups,
-                                      (firstGroup + i % groups) * kGroup + k));
-    }
+    for (int group = 0; group < 2; ++group) {
+      float d[2][4] = {};
 #pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-#pragma unroll
-      for (int mask = kLanes / 2; mask > 0; mask /= 2)
-        sums[a] += shuffleXor(sums[a], mask);
-      const int i = base + a * warps * kEach;
-      if (member == 0 && i < kTokens * groups)
-        out[i / groups * (kWidth / kGroup) + firstGroup + i % groups] =
-            rsqrt(sums[a] / (float)kGroup + eps);
-    }
-  }
-}
-
-/// Inverse root mean squares per token and group of columns, computed by the
-/// whole block in an order that depends on nothing but the token, for columns
-/// [first, first + count) at least. `f(t, k)` is the value to be normalised.
-/// Ends with all threads seeing `out` [t][group]; `partial` has room for a
-/// float per warp and token.
-template <int kTokens, int kWidth, int kGroup, class F>
-LATHE_DEVICE void rmsScales(float eps, float *out, float *partial, F f,
-                            int first = 0, int count = kWidth) {
-  if constexpr (kWidth == kGroup) {
-    rmsScalesOfRows<kTokens, kWidth>(eps, out, partial, f);
-  } else {
-    int end = first + count < kWidth ? first + count : kWidth;
-    int firstGroup = first / kGroup;
-    int groups = (end + kGroup - 1) / kGroup - firstGroup;
-    if (groups > 0)
-      rmsScalesOfGroups<kTokens, kWidth, kGroup>(eps, out, f, firstGroup,
-                                                 groups);
-  }
-  syncThreads();
-}
-
-template <int kColumns, int kTokens, int kSplit> class MatvecInput {
-public:
-  static constexpr MatvecShape kShape{kColumns, kTokens, kSplit, 0, 0, 0, 0, 0};
-
-  LATHE_DEVICE_MEMBER MatvecInput(char *x, int split)
-      : x(x), begin(split * kShape.splitColumns()) {}
-
-  /// The first column of this block, and how many it has.
-  LATHE_DEVICE_MEMBER int firstColumn() const { return begin; }
-  static constexpr int kCount = kShape.splitColumns();
-
-  /// Stores f(t, k) for columns [kBegin, kBegin + kWidth) of the input.
-  template <int kBegin, int kWidth, class F>
-  LATHE_DEVICE_MEMBER void fill(F f) const {
-    static_assert(kBegin % 4 == 0);
-    // Only the fours that this block has, so that loads follow each other.
-    const int low = begin > kBegin ? begin - kBegin : 0;
-    const int end = begin + kCount - kBegin;
-    const int fours = ((end < kWidth ? end : kWidth) - low + 3) / 4;
-    if (kSplit > 1 && fours <= 0)
-      return;
-#pragma unroll 4
-    for (int i = threadX(); i < kTokens * fours; i += threadCount()) {
-      int t = kTokens == 1 ? 0 : i / fours;
-      int k = low + (i - t * fours) * 4;
-      store(t, kBegin + k - begin, fourOf<kWidth>(f, t, k) * kActivationScale);
-    }
-  }
-  /// Zeros from the last column to the end of the last unit.
-  LATHE_DEVICE_MEMBER void fillRest() const {
-    constexpr int kFirst = roundUp(kColumns, 4);
-    constexpr int kRest = kShape.splitColumns() * kSplit - kFirst;
-    if constexpr (kRest > 0)
-      for (int i = threadX(); i < kTokens * (kRest / 4); i += threadCount()) {
-        int at = kFirst + i % (kRest / 4) * 4 - begin;
-        if (at < 0 || at >= kShape.splitColumns())
-          continue;
-        store(i / (kRest / 4), at, Float4{0, 0, 0, 0});
+      for (int s = group * 8; s < group * 8 + 8; ++s) {
+        mma(d[0], ones, b[s][0], b[s][1]);
+        if constexpr (kOperands == 2) {
+          Word2 low = operand<1>(s, lowerOf(s / 2));
+          mma(d[1], ones, low.x, low.y);
+        }
       }
+      for (int i = 0; i < kOperands; ++i)
+        sums[group][i][0] = d[i][0], sums[group][i][1] = d[i][1];
+    }
+  }
+};
+
+/// Turns a warp's share of the activations into a SliceX.
+template <MatvecShape kShape> class MatvecInput {
+  static constexpr int kTokens = kShape.tokens;
+  static constexpr bool kBoth = kTokens <= 4; ///< parts in one operand
+  static constexpr int kChunk = kTokens == 1 ? 128 : 64;
+  static constexpr int kChunks = kMatvecSlice / kChunk;
+  static constexpr int kFours = kChunk / 4 * kTokens; ///< of a chunk
+  static constexpr int kEach = (kFours + 31) / 32;    ///< of a lane
+
+public:
+  /// `shared` is the block's room for inputs; `first` the first column of the
+  /// block, `worker` the warp, `slice` its slice.
+  LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker,
+                                  int slice)
+      : lower(shared + worker * kShape.lowerBytes()),
+        staging(shared + kShape.workers() * kShape.lowerBytes() +
+                worker * kShape.stagingBytes()),
+        begin(first + slice * kMatvecSlice) {}
+
+  /// The slice of f(t, k), which gives columns [k, k + 4) as a Float4 and is
+  /// asked for columns below kShape.columns only.
+  template <class F> LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, F f) {
+    x.lower = lower + lane() / 4 % kTokens * 64 + lane() % 4 * 16;
+    Float4 v[2][kEach];
+    load(0, v[0], f);
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      if (c + 1 < kChunks)
+        load(c + 1, v[(c + 1) % 2], f);
+      store(c, v[c % 2]);
+      syncWarp();
+      take(c, x);
+      syncWarp();
+    }
+    x.addUp();
   }
 
 private:
-  /// Four columns from `at` (a multiple of 4) are half of a lane's slots.
-  LATHE_DEVICE_MEMBER void store(int t, int at, Float4 v) const {
-    HalfParts parts(v);
-    int block = at / 32, q = at % 16 / 4, half = at % 32 / 16;
-    char *to = x + (block * 2 * kTokens + t) * 64 + q * 16 + half * 8;
-    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
-    *(Word2 *)(to + kTokens * 64) = {parts.lower[0], parts.lower[1]};
+  template <class F>
+  LATHE_DEVICE_MEMBER void load(int chunk, Float4 (&v)[kEach], F f) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int four = lane() + 32 * i;
+      const int t = four / (kChunk / 4), k = columnOf(chunk, four);
+      v[i] = Float4{0, 0, 0, 0};
+      if (four < kFours && k < kShape.columns)
+        v[i] = f(t, k) * kActivationScale;
+    }
+  }
+  LATHE_DEVICE_MEMBER int columnOf(int chunk, int four) const {
+    return begin + chunk * kChunk + four % (kChunk / 4) * 4;
   }
 
-  char *x;
-  int begin; ///< first column of this block
+  /// [block of 32 of the chunk][operand column][q] 8 slots; the lower parts of
+  /// many tokens alike, but where they stay.
+  LATHE_DEVICE_MEMBER void store(int chunk, const Float4 (&v)[kEach]) const {
+    constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int four = lane() + 32 * i;
+      if (kFours % 32 != 0 && four >= kFours)
+        continue;
+      const HalfParts parts(v[i]);
+      const int t = four / (kChunk / 4), at = four % (kChunk / 4) * 4;
+      const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
+      char *to = staging + (block * kColumns + t) * 64 + place;
+      char *low =
+          kBoth ? to + kTokens * 64
+                : lower + ((chunk * (kChunk / 32) + block) * kTokens + t) * 64 +
+                      place;
+      *(Word2 *)to = {parts.upper[0], parts.upper[1]};
+      *(Word2 *)low = {parts.lower[0], parts.lower[1]};
+    }
+  }
+  LATHE_DEVICE_MEMBER void take(int chunk, SliceX<kTokens> &x) const {
+    constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
+    const int g = lane() / 4, q = lane() % 4;
+    // Columns of no token may hold anything finite: one that is there.
+    const int token = kBoth ? g % 4 : g, part = kBoth ? g / 4 : 0;
+    const int column = part * kTokens + (token < kTokens ? token : 0);
+#pragma unroll
+    for (int b = 0; b < kChunk / 32; ++b) {
+      const Vec4 v =
+          *(const Vec4 *)(staging + (b * kColumns + column) * 64 + q * 16);
+      const int step = (chunk * (kChunk / 32) + b) * 2;
+      x.b[step][0] = v.x, x.b[step][1] = v.y;
+      x.b[step + 1][0] = v.z, x.b[step + 1][1] = v.w;
+    }
+  }
+
+  char *const lower;
+  char *const staging;
+  const int begin; ///< the slice's first column
 };
 
 } // namespace lathe

@@ -14,29 +14,12 @@
 
 namespace lathe {
 
-/// A word's place in its unit of a 4-bit format, as rows and columns.
-struct CodeWord {
-  int row;    ///< in the tile
-  int column; ///< of slot 0, in the unit; slot 4 is 16 further
-  LATHE_DEVICE_MEMBER explicit CodeWord(int word)
-      : row(word % 128 / 16 + word % 2 * 8),
-        column((word / 128 * 2 + word % 4 / 2) * 32 + word % 16 / 4 * 4) {}
-};
-
-/// Eight codes of a row, slot by slot, through `place`.
-template <class Place>
-LATHE_DEVICE u32 packCodes(const LathePack &p, int row, int column, u32 padding,
-                           Place place) {
-  u32 word = 0;
-  for (int half = 0; half < 2; ++half) {
-    int k = column + 16 * half;
-    u32 four = padding;
-    if (row < p.rows && k < p.columns)
-      four = *(const u16 *)(p.data + ((i64)row * p.columns + k) / 2);
-    for (int s = 0; s < 4; ++s)
-      word |= place(four >> (4 * s) & 15, half * 4 + s);
-  }
-  return word;
+/// Four codes of a row from a column that is a multiple of four on.
+LATHE_DEVICE u32 fourCodes(const LathePack &p, int row, int column,
+                           u32 padding) {
+  if (row < p.rows && column < p.columns)
+    return *(const u16 *)(p.data + ((i64)row * p.columns + column) / 2);
+  return padding;
 }
 
 /// Rows g and g + 8 of a scale-like array as a pair of halves.
@@ -54,10 +37,16 @@ LATHE_DEVICE u32 packInt4Word(const LathePack &p, int tile, int unit,
                               int word) {
   const int row = tile * 16, column = unit * 256;
   if (word < 512) {
-    CodeWord at(word);
-    return packCodes(
-        p, row + at.row, column + at.column, 0x8888,
-        [](u32 code, int s) { return code << (4 * (s / 2 + 4 * (s % 2))); });
+    // Vector 32 j + lane has the words of steps 4j to 4j + 3.
+    const int g = word % 128 / 16, q = word % 16 / 4;
+    const int k = column + (word / 128 * 4 + word % 4) * 16 + 4 * q;
+    u32 codes = 0;
+    for (int upper = 0; upper < 2; ++upper) {
+      const u32 four = fourCodes(p, row + g + 8 * upper, k, 0x8888);
+      for (int s = 0; s < 4; ++s)
+        codes |= (four >> (4 * s) & 15) << placeOfInt4(s, upper);
+    }
+    return codes;
   }
   const int scales = 256 / p.grain * 8, i = (word - 512) % scales;
   const int g = row + i % 8, k = column + i / 8 * p.grain;
@@ -71,9 +60,16 @@ LATHE_DEVICE u32 packInt4Word(const LathePack &p, int tile, int unit,
 LATHE_DEVICE u32 packFp4Word(const LathePack &p, int tile, int unit, int word) {
   const int row = tile * 16, column = unit * 256;
   if (word < 512) {
-    CodeWord at(word);
-    return packCodes(p, row + at.row, column + at.column, 0,
-                     [](u32 code, int s) { return placeFp4(code, s); });
+    const int r = row + word % 128 / 16 + word % 2 * 8;
+    const int k =
+        column + (word / 128 * 2 + word % 4 / 2) * 32 + word % 16 / 4 * 4;
+    u32 codes = 0;
+    for (int half = 0; half < 2; ++half) {
+      const u32 four = fourCodes(p, r, k + 16 * half, 0);
+      for (int s = 0; s < 4; ++s)
+        codes |= placeFp4(four >> (4 * s) & 15, half * 4 + s);
+    }
+    return codes;
   }
   const int i = word - 512, r = row + i % 16 / 2 + i % 2 * 8;
   u32 scales = 0;

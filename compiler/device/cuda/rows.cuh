@@ -3,7 +3,8 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_ROWS_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_ROWS_CUH
 
-#include "compiler/device/cuda/matvec_input.cuh"
+#include "compiler/device/cuda/rms.cuh"
+#include "compiler/device/cuda/weights.cuh"
 
 namespace lathe {
 

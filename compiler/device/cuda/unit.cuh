@@ -1,24 +1,21 @@
 //===- unit.cuh - one packed unit times a few tokens -----------*- CUDA -*-===//
 //
 // The inner loop of a matvec: a warp multiplies a unit (weights.cuh) that lies
-// in shared memory with the activations of up to eight tokens. A token is two
-// operand columns, the upper and the lower f16 part of its values, so the
-// result is as exact as f32 activations. Up to four tokens both parts fit into
-// one operand (columns 0-3 and 4-7); with more, each part has its own.
+// in shared memory with its slice of the activations (matvec_input.cuh).
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_UNIT_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_UNIT_CUH
 
-#include "compiler/device/cuda/weights.cuh"
+#include "compiler/device/cuda/matvec_input.cuh"
 
 namespace lathe {
 
 /// Sums of 16 rows and kTokens tokens over a warp: d[p] as mma leaves it, for
 /// operand p (with one operand, columns 4-7 are the lower parts).
 template <int kTokens> struct TileSums {
-  static constexpr int kOperands = kTokens > 4 ? 2 : 1;
+  static constexpr int kOperands = SliceX<kTokens>::kOperands;
   float d[kOperands][4];
 
   LATHE_DEVICE_MEMBER void clear() {
@@ -42,110 +39,153 @@ template <int kTokens> struct TileSums {
   LATHE_DEVICE_MEMBER void joinParts() {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      d[0][i] += kOperands == 2 ? d[kOperands - 1][i] : shuffleXor(d[0][i], 2);
+      if (kTokens > 1 || i % 2 == 0)
+        d[0][i] +=
+            kOperands == 2 ? d[kOperands - 1][i] : shuffleXor(d[0][i], 2);
   }
 };
 
-/// The activations in shared memory: [block of 32][operand column][q] 8 slots.
-template <int kTokens> struct OperandX {
-  const char *lane; ///< this lane's slots of block 0
-
-  LATHE_DEVICE_MEMBER explicit OperandX(const char *x) {
-    int g = lathe::lane() / 4, q = lathe::lane() % 4;
-    // Columns of no token may hold anything finite: read one that is there.
-    int token = kTokens > 4 ? g : g % 4, part = kTokens > 4 ? 0 : g / 4;
-    int column = part * kTokens + (token < kTokens ? token : 0);
-    lane = x + column * 64 + q * 16;
-  }
-  LATHE_DEVICE_MEMBER Vec4 at(int block, int part) const {
-    return *(const Vec4 *)(lane + (block * 2 + part) * kTokens * 64);
-  }
-};
-
-/// One block of 32 columns: pairs of rows g and g + 8 against the activations.
-template <int kTokens, int kHalf>
-LATHE_DEVICE void multiplyHalf(TileSums<kTokens> &sums, const u32 (&row0)[4],
-                               const u32 (&row8)[4], const Vec4 *x) {
-  constexpr int p = 2 * kHalf;
-  u32 a[4] = {row0[p], row8[p], row0[p + 1], row8[p + 1]};
-#pragma unroll
-  for (int i = 0; i < TileSums<kTokens>::kOperands; ++i)
-    mma(sums.d[i], a, kHalf ? x[i].z : x[i].x, kHalf ? x[i].w : x[i].y);
-}
+/// to = a * (step `step` of x) + from; `low` is x.lowerOf() the step's block.
 template <int kTokens>
-LATHE_DEVICE void multiplyBlock(TileSums<kTokens> &sums, const u32 (&row0)[4],
-                                const u32 (&row8)[4], const Vec4 *x) {
-  multiplyHalf<kTokens, 0>(sums, row0, row8, x);
-  multiplyHalf<kTokens, 1>(sums, row0, row8, x);
+LATHE_DEVICE void multiplyStep(TileSums<kTokens> &to, const u32 (&a)[4],
+                               const SliceX<kTokens> &x, int step,
+                               const Vec4 &low, const TileSums<kTokens> &from) {
+  Word2 b = x.template operand<0>(step, low);
+  mma(to.d[0], a, b.x, b.y, from.d[0][0], from.d[0][1], from.d[0][2],
+      from.d[0][3]);
+  if constexpr (kTokens > 4) {
+    b = x.template operand<1>(step, low);
+    mma(to.d[1], a, b.x, b.y, from.d[1][0], from.d[1][1], from.d[1][2],
+        from.d[1][3]);
+  }
 }
-
+/// The lower parts that multiplyStep needs, if any.
 template <int kTokens>
-LATHE_DEVICE void loadX(const OperandX<kTokens> &x, int block, Vec4 *to) {
-#pragma unroll
-  for (int i = 0; i < TileSums<kTokens>::kOperands; ++i)
-    to[i] = x.at(block, i);
+LATHE_DEVICE Vec4 lowerFor(const SliceX<kTokens> &x, int step) {
+  if constexpr (kTokens > 4)
+    return x.lowerOf(step / 2);
+  return Vec4{};
 }
 
 LATHE_DEVICE void unpackVec(const Vec4 &v, u32 (&out)[4]) {
   out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
 }
 
-/// sums += unit * x, where `block` is the unit's first block of 32 columns.
-template <CudaPacking kPacking, int kTokens>
+/// sums += unit * x for the unit that is kUnit-th in the slice.
+template <CudaPacking kPacking, int kUnit, int kTokens>
 LATHE_DEVICE void multiplyDense(TileSums<kTokens> &sums, const char *unit,
-                                const OperandX<kTokens> &x, int block) {
+                                const SliceX<kTokens> &x) {
   constexpr int kParts = kPacking.format == CudaFormat::Wide ? 2 : 1;
   const Vec4 *weights = (const Vec4 *)unit + lane();
 #pragma unroll
-  for (int b = 0; b < kPacking.unitColumns() / 32; ++b) {
-    Vec4 operand[2];
-    loadX(x, block + b, operand);
+  for (int b = 0; b < 2; ++b) {
+    const int step = kUnit * 4 + b * 2;
+    const Vec4 low = lowerFor(x, step);
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
       u32 row0[4], row8[4];
       unpackVec(weights[((b * kParts + part) * 2) * 32], row0);
       unpackVec(weights[((b * kParts + part) * 2 + 1) * 32], row8);
-      multiplyBlock(sums, row0, row8, operand);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const u32 a[4] = {row0[2 * h], row8[2 * h], row0[2 * h + 1],
+                          row8[2 * h + 1]};
+        multiplyStep(sums, a, x, step + h, low, sums);
+      }
     }
   }
 }
 
+/// Where the sums of a group of 128 start: what the zero points take away.
+template <int kTokens>
+LATHE_DEVICE TileSums<kTokens> zeroPoints(const SliceX<kTokens> &x, int group,
+                                          float zero0, float zero8) {
+  TileSums<kTokens> start;
+#pragma unroll
+  for (int p = 0; p < start.kOperands; ++p) {
+    start.d[p][0] = x.sums[group][p][0] * (-kInt4Scale * zero0);
+    start.d[p][1] = x.sums[group][p][1] * (-kInt4Scale * zero0);
+    start.d[p][2] = x.sums[group][p][0] * (-kInt4Scale / kInt4UpperRow * zero8);
+    start.d[p][3] = x.sums[group][p][1] * (-kInt4Scale / kInt4UpperRow * zero8);
+  }
+  return start;
+}
+
+/// Groups of 128 columns: codes go into the tensor cores as they are.
 template <CudaPacking kPacking, int kTokens>
-LATHE_DEVICE void multiplyInt4(TileSums<kTokens> &sums, const char *unit,
-                               const OperandX<kTokens> &x, int block) {
+LATHE_DEVICE void multiplyInt4Groups(TileSums<kTokens> &sums, const char *unit,
+                                     const SliceX<kTokens> &x) {
+  // Up to four tokens the two groups take turns, since an mma that adds to the
+  // one before waits for it; beyond, there are two operands to take turns.
+  constexpr int kTurns = kTokens > 4 ? 1 : 2;
+  const Vec4 *codes = (const Vec4 *)unit + lane();
+  const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;
+#pragma unroll
+  for (int first = 0; first < 2; first += kTurns) {
+    TileSums<kTokens> group[kTurns];
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const u32 zeros = kPacking.asymmetric ? scales[(2 + first + i) * 8] : 0;
+      group[i] = kPacking.asymmetric
+                     ? zeroPoints(x, first + i, lowerHalf(zeros) - 1024.0f,
+                                  upperHalf(zeros) - 1024.0f)
+                     : zeroPoints(x, first + i, 8.0f, 8.0f);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      u32 words[kTurns][4];
+#pragma unroll
+      for (int i = 0; i < kTurns; ++i)
+        unpackVec(codes[((first + i) * 2 + j) * 32], words[i]);
+#pragma unroll
+      for (int s = 0; s < 4; ++s)
+#pragma unroll
+        for (int i = 0; i < kTurns; ++i) {
+          const int step = (first + i) * 8 + j * 4 + s;
+          u32 a[4];
+          int4Codes(words[i][s], a);
+          multiplyStep(group[i], a, x, step, lowerFor(x, step), group[i]);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const u32 s = scales[(first + i) * 8];
+      sums.addScaled(group[i], lowerHalf(s), upperHalf(s) * kInt4UpperRow);
+    }
+  }
+}
+
+/// Smaller groups: codes become values first.
+template <CudaPacking kPacking, int kTokens>
+LATHE_DEVICE void multiplyInt4Values(TileSums<kTokens> &sums, const char *unit,
+                                     const SliceX<kTokens> &x) {
   constexpr int kGrain = kPacking.grain, kGroups = 256 / kGrain;
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;
-  // Two sums per group: an mma that adds to the one before it waits for it.
-  TileSums<kTokens> group[2];
+  TileSums<kTokens> group;
 #pragma unroll
-  for (int half = 0; half < 16; ++half) { // k16 steps
-    Vec4 operand[2];
-    loadX(x, block + half / 2, operand);
-    Vec4 words = codes[half / 4 * 32];
-    u32 ones0 = kOnesOf8, ones8 = kOnesOf8;
-    u32 sixteens0 = kSixteensOf8, sixteens8 = kSixteensOf8;
-    if constexpr (kPacking.asymmetric) {
-      u32 zeros = scales[(kGroups + half * 16 / kGrain) * 8];
-      ones0 = twice((u16)zeros), ones8 = twice((u16)(zeros >> 16));
-      sixteens0 = sixteensOf(ones0), sixteens8 = sixteensOf(ones8);
-    }
-    u32 row0[4], row8[4];
-    int4Pairs(half / 2 % 2 ? words.z : words.x, ones0, sixteens0, row0);
-    int4Pairs(half / 2 % 2 ? words.w : words.y, ones8, sixteens8, row8);
-    if (half * 16 % kGrain < 32)
-      group[half % 2].clear();
-    if (half % 2)
-      multiplyHalf<kTokens, 1>(group[1], row0, row8, operand);
-    else
-      multiplyHalf<kTokens, 0>(group[0], row0, row8, operand);
-    if ((half + 1) * 16 % kGrain == 0) {
-      u32 s = scales[half * 16 / kGrain * 8];
-      if (kGrain == 16) {
-        sums.addScaled(group[half % 2], lowerHalf(s), upperHalf(s));
-      } else {
-        sums.addScaled(group[0], lowerHalf(s), upperHalf(s));
-        sums.addScaled(group[1], lowerHalf(s), upperHalf(s));
+  for (int j = 0; j < 4; ++j) {
+    u32 words[4];
+    unpackVec(codes[j * 32], words);
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+      const int step = j * 4 + s;
+      u32 ones = kOnesOf8, sixteens = kSixteensOf8;
+      if constexpr (kPacking.asymmetric) {
+        const u32 zeros = scales[(kGroups + step * 16 / kGrain) * 8];
+        ones = twice((u16)zeros);
+        sixteens = sixteensOf(twice((u16)(zeros >> 16)));
+      }
+      u32 a[4];
+      int4Values(words[s], ones, sixteens, a);
+      if (step * 16 % kGrain == 0)
+        group.clear();
+      multiplyStep(group, a, x, step, lowerFor(x, step), group);
+      if ((step + 1) * 16 % kGrain == 0) {
+        const u32 scale = scales[step * 16 / kGrain * 8];
+        // As multiplyInt4Groups leaves its sums.
+        sums.addScaled(group, lowerHalf(scale) * kInt4Scale,
+                       upperHalf(scale) * kInt4Scale);
       }
     }
   }
@@ -153,48 +193,55 @@ LATHE_DEVICE void multiplyInt4(TileSums<kTokens> &sums, const char *unit,
 
 template <CudaPacking kPacking, int kTokens>
 LATHE_DEVICE void multiplyFp4(TileSums<kTokens> &sums, const char *unit,
-                              const OperandX<kTokens> &x, int block) {
+                              const SliceX<kTokens> &x) {
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4 * 2;
+  TileSums<kTokens> zero;
+  zero.clear();
 #pragma unroll
   for (int j = 0; j < 4; ++j) { // 64 columns
-    Vec4 words = codes[j * 32];
-    u32 scales0 = scales[j * 16], scales8 = scales[j * 16 + 1];
+    const Vec4 words = codes[j * 32];
+    const u32 scales0 = scales[j * 16], scales8 = scales[j * 16 + 1];
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      Vec4 operand[2];
-      loadX(x, block + 2 * j + b, operand);
       u32 row0[4], row8[4];
       fp4Pairs(b ? words.z : words.x, row0);
       fp4Pairs(b ? words.w : words.y, row8);
-      u32 s0 = e4m3ToHalf((u16)(b ? scales0 >> 16 : scales0));
-      u32 s8 = e4m3ToHalf((u16)(b ? scales8 >> 16 : scales8));
-      TileSums<kTokens> part;
-      part.clear();
-      multiplyHalf<kTokens, 0>(part, row0, row8, operand);
-      sums.addScaled(part, lowerHalf(s0), lowerHalf(s8));
-      part.clear();
-      multiplyHalf<kTokens, 1>(part, row0, row8, operand);
-      sums.addScaled(part, upperHalf(s0), upperHalf(s8));
+      const u32 s0 = e4m3ToHalf((u16)(b ? scales0 >> 16 : scales0));
+      const u32 s8 = e4m3ToHalf((u16)(b ? scales8 >> 16 : scales8));
+      const Vec4 low = lowerFor(x, j * 4 + b * 2);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const u32 a[4] = {row0[2 * h], row8[2 * h], row0[2 * h + 1],
+                          row8[2 * h + 1]};
+        TileSums<kTokens> part;
+        multiplyStep(part, a, x, j * 4 + b * 2 + h, low, zero);
+        sums.addScaled(part, h ? upperHalf(s0) : lowerHalf(s0),
+                       h ? upperHalf(s8) : lowerHalf(s8));
+      }
     }
   }
 }
 
-template <CudaPacking kPacking, int kTokens>
+template <CudaPacking kPacking, int kUnit, int kTokens>
 LATHE_DEVICE void multiplyUnit(TileSums<kTokens> &sums, const char *unit,
-                               const OperandX<kTokens> &x, int block) {
-  if constexpr (kPacking.format == CudaFormat::Int4)
-    multiplyInt4<kPacking>(sums, unit, x, block);
+                               const SliceX<kTokens> &x) {
+  if constexpr (kPacking.format == CudaFormat::Int4 && kPacking.grain == 128)
+    multiplyInt4Groups<kPacking>(sums, unit, x);
+  else if constexpr (kPacking.format == CudaFormat::Int4)
+    multiplyInt4Values<kPacking>(sums, unit, x);
   else if constexpr (kPacking.format == CudaFormat::NvFp4)
-    multiplyFp4<kPacking>(sums, unit, x, block);
+    multiplyFp4<kPacking>(sums, unit, x);
   else
-    multiplyDense<kPacking>(sums, unit, x, block);
+    multiplyDense<kPacking, kUnit>(sums, unit, x);
 }
 
 /// What the sums of a format must be multiplied with, the weight's own global
 /// scale aside.
 template <CudaPacking kPacking> LATHE_DEVICE constexpr float outputScale() {
-  return (kPacking.format == CudaFormat::NvFp4 ? 1.0f / kFp4Scale : 1.0f) /
+  return (kPacking.format == CudaFormat::NvFp4  ? 1.0f / kFp4Scale
+          : kPacking.format == CudaFormat::Int4 ? 1.0f / kInt4Scale
+                                                : 1.0f) /
          kActivationScale;
 }
 

@@ -11,14 +11,15 @@
 //
 //   Half   [2 blocks of 32][row g, g + 8][lane] 8 halves
 //   Wide   [2 blocks][upper, lower part][row g, g + 8][lane] 8 halves
-//   4-bit  [4 pairs of blocks][lane] words {block 0: row g, row g + 8, block
-//          1: row g, row g + 8}, eight codes each; then the scales:
-//          Int4   [group][g] two halves, rows g and g + 8; zero points alike,
-//                 as 1024 + zero
-//          NvFp4  [4 pairs of blocks][g] 4 e4m3 of row g, 4 of row g + 8
+//   4-bit  [4 pairs of blocks][lane] four words of eight codes, then scales:
+//          Int4   a word per k16 step, both rows in it; scales [group][g] two
+//                 halves, rows g and g + 8; zero points alike, as 1024 + zero
+//          NvFp4  words {block 0: row g, row g + 8, block 1: row g, row g + 8};
+//                 scales [4 pairs of blocks][g] 4 e4m3 of row g, 4 of row g + 8
 //
-// Codes inside a word lie so that few instructions give halves: Int4 slot s is
-// nibble s / 2 + 4 (s % 2). NvFp4 without a conversion instruction: signBitOf.
+// Codes inside a word lie so that few instructions give halves. Int4: the pair
+// p of a step is in byte p of each half of the word, row g in its lower nibble,
+// row g + 8 in its upper. NvFp4 without a conversion instruction: signBitOf.
 //
 //===----------------------------------------------------------------------===//
 
@@ -100,19 +101,32 @@ LATHE_DEVICE void fp4Pairs(u32 word, u32 (&pairs)[4]) {
 #endif
 }
 
-/// The four operand registers of a word of Int4 codes: code - zero, exact.
-/// `ones` is 1024 + zero twice, `sixteens` -(64 + zero) twice, as halves.
-LATHE_DEVICE void int4Pairs(u32 word, u32 ones, u32 sixteens, u32 (&pairs)[4]) {
+/// The bit of a step's word at which the code of slot s (0 to 3) lies.
+LATHE_DEVICE int placeOfInt4(int slot, int upperRow) {
+  return 16 * (slot % 2) + 8 * (slot / 2) + 4 * upperRow;
+}
+
+/// The operand of a k16 step of Int4 as the codes themselves, which as halves
+/// are subnormal: times 2^-24 in row g, and 16 times that in row g + 8.
+LATHE_DEVICE void int4Codes(u32 word, u32 (&a)[4]) {
+  u32 next = word >> 8;
+  a[0] = word & 0x000f000f, a[1] = word & 0x00f000f0;
+  a[2] = next & 0x000f000f, a[3] = next & 0x00f000f0;
+}
+/// What int4Codes leaves the values multiplied with, and undoes for row g + 8.
+constexpr float kInt4Scale = 1.0f / (1 << 24), kInt4UpperRow = 1.0f / 16;
+
+/// The operand of a k16 step of Int4: code - zero, exact. `ones` is 1024 + zero
+/// of row g twice, `sixteens` -(64 + zero) of row g + 8 twice, as halves.
+LATHE_DEVICE void int4Values(u32 word, u32 ones, u32 sixteens, u32 (&a)[4]) {
   constexpr u32 kMagic = 0x64006400;     // 1024
   constexpr u32 kSixteenth = 0x2c002c00; // 1/16
-  u32 next = word >> 8;
-  u32 low0 = (word & 0x000f000f) | kMagic, high0 = (word & 0x00f000f0) | kMagic;
-  u32 low1 = (next & 0x000f000f) | kMagic, high1 = (next & 0x00f000f0) | kMagic;
+  int4Codes(word, a);
   u32 minusOnes = ones ^ 0x80008000;
-  pairs[0] = halfAdd(low0, minusOnes);
-  pairs[1] = halfFma(high0, kSixteenth, sixteens);
-  pairs[2] = halfAdd(low1, minusOnes);
-  pairs[3] = halfFma(high1, kSixteenth, sixteens);
+  a[0] = halfAdd(a[0] | kMagic, minusOnes);
+  a[1] = halfFma(a[1] | kMagic, kSixteenth, sixteens);
+  a[2] = halfAdd(a[2] | kMagic, minusOnes);
+  a[3] = halfFma(a[3] | kMagic, kSixteenth, sixteens);
 }
 /// Zero point 8 of symmetric codes.
 constexpr u32 kOnesOf8 = 0x64086408, kSixteensOf8 = 0xd480d480;
@@ -140,18 +154,18 @@ LATHE_DEVICE float weightAt(const char *packed, int row, int column) {
     const u16 *h = (const u16 *)unit + ((block * 4 + lower) * 32 + at) * 8;
     return halfToFloat(h[slot]) + halfToFloat(h[2 * 32 * 8 + slot]);
   } else {
-    u32 word =
-        ((const u32 *)unit)[block / 2 * 128 + at * 4 + block % 2 * 2 + lower];
+    const u32 *words =
+        (const u32 *)unit + block / 2 * 128 + at * 4 + block % 2 * 2;
     if constexpr (kFormat == CudaFormat::Int4) {
       int group = inUnit / kGrain;
       const u16 *scales = (const u16 *)(unit + 2048) + group * 16 + g * 2;
       float zero = kAsymmetric
                        ? halfToFloat(scales[256 / kGrain * 16 + lower]) - 1024
                        : 8.0f;
-      int code = word >> (4 * (slot / 2 + 4 * (slot % 2))) & 15;
+      int code = words[slot / 4] >> placeOfInt4(slot % 4, lower) & 15;
       return halfToFloat(scales[lower]) * ((float)code - zero);
     } else {
-      u32 code = codeOfFp4(word, slot);
+      u32 code = codeOfFp4(words[lower], slot);
       float magnitude = halfToFloat((u16)((code & 7) << 9)) * 16384.0f;
       u8 scale = ((const u8 *)unit)[2048 + block / 2 * 64 + g * 8 + lower * 4 +
                                     inUnit % 64 / 16];

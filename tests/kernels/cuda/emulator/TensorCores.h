@@ -67,6 +67,11 @@ LATHE_DEVICE void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   EmulatorMma<EmulatorF16> arguments{d, a, {b0, b1}};
   latheEmulator->collective("mma", &arguments, arguments.execute);
 }
+LATHE_DEVICE void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1,
+                      float c0, float c1, float c2, float c3) {
+  d[0] = c0, d[1] = c1, d[2] = c2, d[3] = c3;
+  mma(d, a, b0, b1);
+}
 LATHE_DEVICE void mmaBf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   EmulatorMma<EmulatorBf16> arguments{d, a, {b0, b1}};
   latheEmulator->collective("mmaBf16", &arguments, arguments.execute);

@@ -1,0 +1,247 @@
+//===- matvec_finish.cuh - from a matvec's sums to its outputs -*- CUDA -*-===//
+//
+// The warps of a matvec that multiply leave their sums in buffers of shared
+// memory; here warps that do nothing else add them up and run the epilogue.
+// What several blocks or pieces have of a row tile goes through the workspace,
+// and the last of them to arrive adds that up.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LATHE_COMPILER_DEVICE_CUDA_MATVEC_FINISH_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_MATVEC_FINISH_CUH
+
+#include "compiler/device/cuda/matvec_segments.cuh"
+#include "compiler/device/cuda/unit.cuh"
+
+namespace lathe {
+
+/// Which part of a matvec a block does, and its shared memory without rings.
+struct MatvecPlace {
+  char *shared;
+  int block, blocks;
+};
+
+/// The first slice of a quarter.
+template <MatvecShape kShape> LATHE_DEVICE constexpr int matvecQuarter(int i) {
+  return kShape.slices() * i / kMatvecQuarters;
+}
+
+/// Buffers of partial sums, [buffer][weight][slice][token][row], and their
+/// barriers. Turn t of group g uses number t * groups + g, round and round.
+template <MatvecShape kShape> class MatvecBuffers {
+  static constexpr int kBuffers = kShape.buffers();
+  static constexpr int kSums = kShape.tokens * 16; ///< of a slice
+
+public:
+  LATHE_DEVICE_MEMBER MatvecBuffers(char *sums, Barrier *barriers)
+      : sums((float *)sums), barriers(barriers) {}
+
+  /// All lanes arrive: the workers of a group fill a buffer, a finisher empties
+  /// it.
+  LATHE_DEVICE_MEMBER void prepare() const {
+    if (threadX() < 2 * kBuffers)
+      barrierInit(barriers + threadX(),
+                  threadX() < kBuffers ? 32 * kShape.slices() : 32);
+  }
+  LATHE_DEVICE_MEMBER MatvecBuffers of(int turn, int group) const {
+    MatvecBuffers buffer = *this;
+    buffer.number = turn * kShape.groups() + group;
+    return buffer;
+  }
+
+  LATHE_DEVICE_MEMBER float *partial(int weight, int slice) const {
+    return sums +
+           ((number % kBuffers * kShape.pairs + weight) * kShape.slices() +
+            slice) *
+               kSums;
+  }
+  LATHE_DEVICE_MEMBER void waitFull() const {
+    barrierWait(barriers + number % kBuffers, number / kBuffers & 1);
+  }
+  LATHE_DEVICE_MEMBER void arriveFull() const {
+    barrierArrive(barriers + number % kBuffers);
+  }
+  LATHE_DEVICE_MEMBER void waitEmpty() const {
+    if (number >= kBuffers)
+      barrierWait(barriers + kBuffers + number % kBuffers,
+                  (number / kBuffers - 1) & 1);
+  }
+  LATHE_DEVICE_MEMBER void arriveEmpty() const {
+    barrierArrive(barriers + kBuffers + number % kBuffers);
+  }
+
+private:
+  float *sums;
+  Barrier *barriers;
+  int number = 0;
+};
+
+template <MatvecShape kShape, class List> class MatvecFinish {
+  static constexpr int kTokens = kShape.tokens;
+  static constexpr int kSums = kTokens * 16;
+  static constexpr int kEach = (kSums + 31) / 32; ///< sums of a lane
+  using Buffers = MatvecBuffers<kShape>;
+
+public:
+  LATHE_DEVICE_MEMBER MatvecFinish(const LatheLaunch &ctx, const List &list,
+                                   const MatvecPlace &place,
+                                   const Buffers &buffers)
+      : ctx(ctx), list(list), place(place), buffers(buffers),
+        split(place.block % kShape.split) {}
+
+  /// A buffer always has the same finisher: whoever waits for it to fill has
+  /// then itself emptied it before, so that the phase of its barrier is never
+  /// two ahead.
+  LATHE_DEVICE_MEMBER void finishItems(int finisher) const {
+    const int end = piecesOf(0).most() * kShape.groups();
+    for (int round = 0; round < end; round += kShape.buffers())
+      for (int i = finisher; i < kShape.buffers(); i += kMatvecFinishers)
+        finishNumber(round + i);
+  }
+
+private:
+  LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
+    return PieceList(List::kItems, List::kCuttable,
+                     place.block / kShape.split * kShape.groups() + group,
+                     place.blocks / kShape.split * kShape.groups());
+  }
+
+  /// The piece that MatvecBuffers counts as `number`, if there is one.
+  LATHE_DEVICE_MEMBER void finishNumber(int number) const {
+    const int group = number % kShape.groups();
+    const int turn = number / kShape.groups();
+    const PieceList pieces = piecesOf(group);
+    if (turn >= pieces.count())
+      return;
+    const Piece piece = pieces.at(turn);
+    list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
+      finish<kParts>(segment, own, piece, buffers.of(turn, group));
+    });
+  }
+
+  /// The sum of element e = t * 16 + row over the slices of a quarter.
+  template <int kQuarter>
+  LATHE_DEVICE_MEMBER static float quarterSum(const float *from) {
+    constexpr int kBegin = matvecQuarter<kShape>(kQuarter);
+    constexpr int kEnd = matvecQuarter<kShape>(kQuarter + 1);
+    float sum = 0.0f;
+#pragma unroll
+    for (int s = kBegin; s < kEnd; ++s)
+      sum += from[s * kSums];
+    return sum;
+  }
+  LATHE_DEVICE_MEMBER static float addUp(const float *from,
+                                         const Piece &piece) {
+    if (piece.quarters == kMatvecQuarters)
+      return (quarterSum<0>(from) + quarterSum<1>(from)) +
+             (quarterSum<2>(from) + quarterSum<3>(from));
+    if (piece.quarters == 2)
+      return piece.quarter == 0 ? quarterSum<0>(from) + quarterSum<1>(from)
+                                : quarterSum<2>(from) + quarterSum<3>(from);
+    const float low =
+        piece.quarter == 0 ? quarterSum<0>(from) : quarterSum<1>(from);
+    const float high =
+        piece.quarter == 2 ? quarterSum<2>(from) : quarterSum<3>(from);
+    return piece.quarter < 2 ? low : high;
+  }
+
+  template <int kParts, class S>
+  LATHE_DEVICE_MEMBER void finish(const S &segment, int own, const Piece &piece,
+                                  const Buffers &buffer) const {
+    float y[kEach][S::kWeights];
+    buffer.waitFull();
+    forEach([&](int i, int e) {
+      for (int w = 0; w < S::kWeights; ++w)
+        y[i][w] = addUp(buffer.partial(w, 0) + e, piece);
+    });
+    buffer.arriveEmpty();
+    const int cut = kMatvecQuarters / piece.quarters;
+    if (kShape.split * kParts * cut > 1) {
+      float *mine = workspace(piece.item, split, piece.quarter);
+      forEach([&](int i, int e) {
+        for (int w = 0; w < S::kWeights; ++w)
+          mine[w * kSums + e] = y[i][w];
+      });
+      if (!combine<kParts, S::kWeights>(piece.item - own % kParts, cut, y))
+        return;
+    }
+    forEach([&](int i, int e) { apply(segment, own / kParts, e, y[i]); });
+  }
+
+  LATHE_DEVICE_MEMBER float *workspace(int item, int split, int quarter) const {
+    return (float *)ctx.scratch +
+           ((i64)(item * kShape.split + split) * kMatvecQuarters + quarter) *
+               kShape.pairs * kSums;
+  }
+
+  /// Whether this is the last to arrive of a row tile, whose first item is
+  /// `first`; then `y` is what all have left, in the order of columns.
+  template <int kParts, int kWeights>
+  LATHE_DEVICE_MEMBER bool combine(int first, int cut,
+                                   float (&y)[kEach][kWeights]) const {
+    fenceDevice();
+    syncWarp();
+    u32 before = 0;
+    if (lane() == 0)
+      before = atomicAddDevice(ctx.counters + first, 1);
+    if (shuffle(before, 0) != kShape.split * kParts * cut - 1)
+      return false;
+    fenceDevice();
+    forEach([&](int i, int e) {
+      for (int w = 0; w < kWeights; ++w) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int s = 0; s < kShape.split * kParts; ++s) {
+          const float *from =
+              workspace(first + s % kParts, s / kParts, 0) + w * kSums + e;
+          sum += loadCut(from, cut);
+        }
+        y[i][w] = sum;
+      }
+    });
+    if (lane() == 0)
+      ctx.counters[first] = 0;
+    return true;
+  }
+  /// An item's sum from its pieces, as addUp() has it of one piece.
+  LATHE_DEVICE_MEMBER static float loadCut(const float *from, int cut) {
+    constexpr int kQuarter = kShape.pairs * kSums;
+    if (cut == 1)
+      return loadFresh(from);
+    if (cut == 2)
+      return loadFresh(from) + loadFresh(from + 2 * kQuarter);
+    return (loadFresh(from) + loadFresh(from + kQuarter)) +
+           (loadFresh(from + 2 * kQuarter) + loadFresh(from + 3 * kQuarter));
+  }
+
+  template <class F> LATHE_DEVICE_MEMBER static void forEach(F f) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (kSums % 32 == 0 || lane() + 32 * i < kSums)
+        f(i, lane() + 32 * i);
+  }
+
+  template <class S>
+  LATHE_DEVICE_MEMBER void apply(const S &segment, int tile, int e,
+                                 float (&y)[S::kWeights]) const {
+    const int t = e / 16, row = tile * 16 + e % 16;
+    if (row >= S::kRows)
+      return;
+    for (int w = 0; w < S::kWeights; ++w)
+      y[w] *= outputScale<S::kPacking>() * *(const float *)segment.weights[w];
+    if constexpr (S::kWeights == 2)
+      segment.epilogue(t, row, y[0], y[1]);
+    else
+      segment.epilogue(t, row, y[0]);
+  }
+
+  const LatheLaunch &ctx;
+  const List &list;
+  const MatvecPlace &place;
+  const Buffers buffers;
+  const int split;
+};
+
+} // namespace lathe
+
+#endif // LATHE_COMPILER_DEVICE_CUDA_MATVEC_FINISH_CUH
