@@ -53,9 +53,22 @@ constexpr float kNoScore = -1e30f;
 // Heads on their way in: a warp has one, lane l elements l + 32 j.
 //===----------------------------------------------------------------------===//
 
-/// q or k of a head, normalized, rotated and scaled; zero from D on.
+/// A head as it is; zero from D on.
 template <class Cfg>
-LATHE_DEVICE void placeHead(const float *x, const float *weight, int position,
+LATHE_DEVICE void loadHead(const float *x,
+                           float (&y)[AttentionDims<Cfg>::kPerLane]) {
+#pragma unroll
+  for (int j = 0; j < AttentionDims<Cfg>::kPerLane; ++j) {
+    int i = lane() + 32 * j;
+    y[j] = i < Cfg::kHeadDim ? loadFresh(x + i) : 0.0f;
+  }
+}
+
+/// q or k of a head, loaded from `x`, normalized, rotated and scaled; zero from
+/// D on.
+template <class Cfg>
+LATHE_DEVICE void placeHead(const float (&loaded)[AttentionDims<Cfg>::kPerLane],
+                            const float *x, const float *weight, int position,
                             float scale,
                             float (&y)[AttentionDims<Cfg>::kPerLane]) {
   constexpr int kD = Cfg::kHeadDim, kRotary = Cfg::kRotaryDim;
@@ -63,11 +76,8 @@ LATHE_DEVICE void placeHead(const float *x, const float *weight, int position,
   constexpr float kBase = Cfg::kNormPlusOne ? 1.0f : 0.0f;
   float squares = 0.0f;
 #pragma unroll
-  for (int j = 0; j < kPerLane; ++j) {
-    int i = lane() + 32 * j;
-    y[j] = i < kD ? x[i] : 0.0f;
-    squares = fma(y[j], y[j], squares);
-  }
+  for (int j = 0; j < kPerLane; ++j)
+    squares = fma(loaded[j], loaded[j], squares);
   float factor = 1.0f;
   if constexpr (Cfg::kQkNorm)
     factor = rsqrt(fma(warpSum(squares), 1.0f / kD, Cfg::kNormEps));
@@ -80,21 +90,35 @@ LATHE_DEVICE void placeHead(const float *x, const float *weight, int position,
   for (int j = 0; j < kPerLane; ++j) {
     const bool exists = lane() + 32 * j < kD;
     const int i = exists ? lane() + 32 * j : 0;
-    y[j] = normed(y[j], i);
+    y[j] = normed(loaded[j], i);
     if constexpr (kRotary > 0)
       if (32 * j < kRotary) {
-        // The other element of the pair comes from memory again: no exchange
-        // between lanes. Past the rotated part the angle is zero.
+        // Past the rotated part the angle is zero.
         constexpr int kHalf = kRotary / 2;
         bool first = i < kHalf, rotates = i < kRotary;
         int other = !rotates ? i : first ? i + kHalf : i - kHalf;
         SinCos at = sinCosOf(
             position, rotates ? Cfg::kInvFreq[first ? i : i - kHalf] : 0.0f);
-        y[j] = fma(y[j], at.cos,
-                   normed(x[other], other) * (first ? -at.sin : at.sin));
+        // The other element of the pair is the lane's own or comes from memory
+        // again: no exchange between lanes.
+        float pair;
+        if constexpr (kHalf % 32 == 0 && kRotary <= kD)
+          pair = loaded[32 * j < kHalf ? j + kHalf / 32 : j - kHalf / 32];
+        else
+          pair = loadFresh(x + other);
+        y[j] =
+            fma(y[j], at.cos, normed(pair, other) * (first ? -at.sin : at.sin));
       }
     y[j] *= exists ? scale : 0.0f;
   }
+}
+template <class Cfg>
+LATHE_DEVICE void placeHead(const float *x, const float *weight, int position,
+                            float scale,
+                            float (&y)[AttentionDims<Cfg>::kPerLane]) {
+  float loaded[AttentionDims<Cfg>::kPerLane];
+  loadHead<Cfg>(x, loaded);
+  placeHead<Cfg>(loaded, x, weight, position, scale, y);
 }
 
 LATHE_DEVICE void storeAs(float *to, float x) { *to = x; }
@@ -122,18 +146,19 @@ LATHE_DEVICE int pieceAfter(int at, int count) {
   return (at ^ (count & 7) << 4) + (count >> 3) * 128;
 }
 
-/// Starts copying kRows rows of one kv head from position `first` on. Those
+/// Starts copying kRows rows of one kv head from position `first` on, by
+/// kThreads threads of which this one is number `thread`. Those
 /// from `cached` on have not been written: the first `fresh` of them are left
 /// to the caller, the others become zero, and so does a row's last chunk where
 /// it is longer than the row.
 template <class Cfg, int kRows, int kThreads>
 LATHE_DEVICE void copyRows(char *to, const typename Cfg::Kv *from, int first,
-                           int cached, int fresh) {
+                           int cached, int fresh, int thread = threadX()) {
   using A = AttentionDims<Cfg>;
   constexpr int kPer = 4 * A::kChunks, kAll = kRows * kPer;
 #pragma unroll
   for (int k = 0; k < ceilDiv(kAll, kThreads); ++k) {
-    int i = threadX() + k * kThreads, row = i / kPer, piece = i % kPer;
+    int i = thread + k * kThreads, row = i / kPer, piece = i % kPer;
     int position = first + row;
     bool valid = position < cached && piece < A::kPieces;
     const char *source = (const char *)(from + (i64)position * A::kD);

@@ -1,11 +1,11 @@
 //===- attention_combine.cuh - how parts of a softmax add up ---*- CUDA -*-===//
 //
-// How a decode launch is divided into partial results, and its second entry,
-// which makes a row's result of them. See attention_decode.cuh.
+// How the ranges of a decode step are divided into partial results, and the
+// second stage, which makes a row's result of them. See attention_decode.cuh.
 //
-// Threads: eight teams, a thread per four columns. Run r of a row belongs to
-// team r % 8, whatever the launch; a team folds its runs in order, and then
-// the first team folds the teams.
+// Threads: eight groups, a thread per four columns. Run r of a row belongs to
+// group r % 8, whatever the launch; a group folds its runs in order, and then
+// the first group folds the groups.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,7 +17,7 @@
 namespace lathe {
 
 /// How a launch is divided into units, each with a partial result: runs, or
-/// leaves where there are few runs. The same in both entries.
+/// leaves where there are few runs. The same in both stages.
 template <class Cfg> struct DecodePlan {
   using A = AttentionDims<Cfg>;
   static constexpr AttentionDecodeShape kShape{A::kShape, Cfg::kTokens,
@@ -73,6 +73,12 @@ struct Partial {
     Float2 last = *(const Float2 *)(from + width);
     peak = last.x, total = last.y;
   }
+  /// The same from the scratch, where other blocks have just written it.
+  LATHE_DEVICE_MEMBER void fetch(const float *from, int column, int width) {
+    sums = loadFresh((const Float4 *)(from + column));
+    Float2 last = loadFresh((const Float2 *)(from + width));
+    peak = last.x, total = last.y;
+  }
   LATHE_DEVICE_MEMBER void store(float *to, int column, int width) const {
     *(Float4 *)(to + column) = sums;
     *(Float2 *)(to + width) = {peak, total};
@@ -85,67 +91,92 @@ struct Partial {
   }
 };
 
+/// The second stage: block `block` of `blocks`, all of whose threads call run()
+/// and of which the first kShape.combineThreads() work, with
+/// kShape.combineSharedBytes().
 template <class Cfg> class DecodeCombine {
   using Plan = DecodePlan<Cfg>;
   static constexpr AttentionDecodeShape kShape = Plan::kShape;
   static constexpr int kD = Cfg::kHeadDim, kVectors = kD / 4;
-  static constexpr int kTeams = kShape.teams(), kRun = kShape.run();
+  static constexpr int kGroups = kShape.groups(), kRun = kShape.run();
+  static constexpr int kFloats = kShape.partialFloats();
+  static constexpr int kAtOnce = 8; ///< loads
 
   const LatheLaunch &ctx;
-  const int head, token, team, column;
+  float *const shared;
+  const int position, group, column;
+  int head, token;
 
 public:
-  LATHE_DEVICE_MEMBER explicit DecodeCombine(const LatheLaunch &ctx)
-      : ctx(ctx), head(blockX()), token(blockY()), team(threadX() / kVectors),
-        column(threadX() % kVectors * 4) {}
+  LATHE_DEVICE_MEMBER DecodeCombine(const LatheLaunch &ctx, char *shared)
+      : ctx(ctx), shared((float *)shared), position(ctx.step->position),
+        group(threadX() / kVectors), column(threadX() % kVectors * 4) {}
 
-  LATHE_DEVICE_MEMBER void run(float *out) {
-    const int position = ctx.step->position;
+  LATHE_DEVICE_MEMBER void run(float *out, int block, int blocks) {
     const Plan plan(position);
-    const int leaves = (position + token) / kShape.leaf() + 1;
-    const int runs = ceilDiv(leaves, kRun);
-    Partial all;
-    // Either way four partial results are loaded at once.
-    if (plan.splits)
-      for (int run = team; run < runs; run += kTeams) {
-        Partial whole;
-        addUnits(whole, run * kRun, 1, leaves);
-        all.add(whole);
-      }
-    else
-      for (int run = team; run < runs; run += 4 * kTeams)
-        addUnits(all, run, kTeams, runs);
-    float *shared = (float *)sharedMemory();
-    all.store(shared + team * kShape.partialFloats(), column, kD);
-    syncThreads();
-    if (team != 0)
-      return;
-    for (int t = 1; t < kTeams; ++t) {
-      Partial other;
-      other.load(shared + t * kShape.partialFloats(), column, kD);
-      all.add(other);
+    for (int row = block; row < Cfg::kHeads * Cfg::kTokens; row += blocks) {
+      head = row % Cfg::kHeads;
+      token = row / Cfg::kHeads;
+      if (group < kGroups)
+        addOwn(plan).store(shared + group * kFloats, column, kD);
+      syncThreads();
+      if (group == 0)
+        finish(out + token * Cfg::kOutStride + head * kD + column);
+      syncThreads();
     }
-    *(Float4 *)(out + token * Cfg::kOutStride + head * kD +
-                column) = {all.sums.x / all.total, all.sums.y / all.total,
-                           all.sums.z / all.total, all.sums.w / all.total};
   }
 
 private:
-  /// Adds units first, first + step, ... below `end`, at most four.
-  LATHE_DEVICE_MEMBER void addUnits(Partial &to, int first, int step,
-                                    int end) const {
+  /// The runs of this thread's group.
+  LATHE_DEVICE_MEMBER Partial addOwn(const Plan &plan) const {
+    const int leaves = (position + token) / kShape.leaf() + 1;
+    const int runs = ceilDiv(leaves, kRun);
+    constexpr int kRuns = kAtOnce / kRun;
+    Partial all;
+    if (plan.splits)
+      for (int run = group; run < runs; run += kRuns * kGroups) {
+        Partial parts[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+          load(parts[i], (run + i / kRun * kGroups) * kRun + i % kRun, leaves);
+#pragma unroll
+        for (int r = 0; r < kRuns; ++r) {
+          Partial whole;
+#pragma unroll
+          for (int i = 0; i < kRun; ++i)
+            whole.add(parts[r * kRun + i]);
+          all.add(whole);
+        }
+      }
+    else
+      for (int run = group; run < runs; run += kAtOnce * kGroups) {
+        Partial parts[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+          load(parts[i], run + i * kGroups, runs);
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+          all.add(parts[i]);
+      }
+    return all;
+  }
+  LATHE_DEVICE_MEMBER void load(Partial &part, int unit, int end) const {
     constexpr int kGroup = Cfg::kHeads / Cfg::kKvHeads;
-    static_assert(kRun == 4);
-    Partial parts[4];
+    if (unit < end)
+      part.fetch(Plan::partial(ctx, unit, head / kGroup,
+                               token * kGroup + head % kGroup),
+                 column, kD);
+  }
+  LATHE_DEVICE_MEMBER void finish(float *out) const {
+    Partial all;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (first + i * step < end)
-        parts[i].load(Plan::partial(ctx, first + i * step, head / kGroup,
-                                    token * kGroup + head % kGroup),
-                      column, kD);
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      to.add(parts[i]);
+    for (int g = 0; g < kGroups; ++g) {
+      Partial other;
+      other.load(shared + g * kFloats, column, kD);
+      all.add(other);
+    }
+    *(Float4 *)out = {all.sums.x / all.total, all.sums.y / all.total,
+                      all.sums.z / all.total, all.sums.w / all.total};
   }
 };
 

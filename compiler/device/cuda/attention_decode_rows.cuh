@@ -1,4 +1,4 @@
-//===- attention_decode_rows.cuh - what a decode block reads ---*- CUDA -*-===//
+//===- attention_decode_rows.cuh - what a decode team reads ----*- CUDA -*-===//
 //
 // The first half of attention_decode.cuh: which leaf is next, and rows on their
 // way into shared memory: K and V from the cache, those of the new tokens and
@@ -10,18 +10,33 @@
 #define LATHE_COMPILER_DEVICE_CUDA_ATTENTION_DECODE_ROWS_CUH
 
 #include "compiler/device/cuda/attention_combine.cuh"
-#include "compiler/device/cuda/attention_split.cuh"
 
 namespace lathe {
+
+/// Some threads of a block that work together: team `number` of those with
+/// kShape.threads() threads, which are all of a block if it is `alone`.
+struct DecodeTeam {
+  int number; ///< of the whole grid, below `teams`
+  int thread, warp;
+  int barrier; ///< 0: the block's
+  char *shared;
+
+  template <int kThreads> LATHE_DEVICE_MEMBER void sync() const {
+    if (barrier == 0)
+      syncThreads();
+    else
+      syncNamed(barrier, kThreads);
+  }
+};
 
 template <class Cfg> class DecodeRows {
   using A = AttentionDims<Cfg>;
   using Kv = typename Cfg::Kv;
-  using Split = SplitTensor<Kv>;
 
 public:
   using Plan = DecodePlan<Cfg>;
   static constexpr AttentionDecodeShape kShape = Plan::kShape;
+  using Head = float[A::kPerLane];
 
 private:
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
@@ -39,19 +54,24 @@ public:
 
   const LatheLaunch &ctx;
   const AttentionArgs<Cfg> &args;
+  const DecodeTeam team;
   const int position;
   const Plan plan;
-  char *const shared;
 
   LATHE_DEVICE_MEMBER DecodeRows(const LatheLaunch &ctx,
-                                 const AttentionArgs<Cfg> &args)
-      : ctx(ctx), args(args), position(ctx.step->position), plan(position),
-        shared(sharedMemory()) {}
+                                 const AttentionArgs<Cfg> &args,
+                                 const DecodeTeam &team)
+      : ctx(ctx), args(args), team(team), position(ctx.step->position),
+        plan(position) {}
 
-  /// The place where block `block`'s share of all units starts, as a number:
+  LATHE_DEVICE_MEMBER void sync() const {
+    team.template sync<kShape.threads()>();
+  }
+
+  /// The place where team `number`'s share of all units starts, as a number:
   /// leaves of a head in order, head by head.
-  LATHE_DEVICE_MEMBER int shareOf(int block) const {
-    int units = block * (Cfg::kKvHeads * kPasses * plan.units) / Cfg::kBlocks;
+  LATHE_DEVICE_MEMBER int shareOf(int number) const {
+    int units = number * (Cfg::kKvHeads * kPasses * plan.units) / Cfg::kBlocks;
     int head = units / plan.units;
     return head * plan.leaves + plan.firstLeaf(units - head * plan.units);
   }
@@ -67,21 +87,76 @@ public:
     return Plan::partial(ctx, plan.unitOf(at.leaf), at.kvHead(), row);
   }
 
-  LATHE_DEVICE_MEMBER char *queries(int tile) const {
-    return shared + kShape.queriesAt() + tile * kShape.queryBytes();
+  /// Starts the copies of a leaf's rows that this step does not write.
+  LATHE_DEVICE_MEMBER void copyKeys(const Place &at) const {
+    copy(at, keysAt(), args.keys);
   }
-  LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
-    return (i64)kvHead * ctx.capacity * kD;
+  LATHE_DEVICE_MEMBER void copyValues(const Place &at) const {
+    copy(at, valuesAt(), args.values);
   }
 
   /// Warp w makes the rows of token w where they fall in this leaf.
   LATHE_DEVICE_MEMBER bool makesFresh(const Place &at) const {
-    int row = position + warp() - at.leaf * kLeaf;
-    return warp() < Cfg::kTokens && row >= 0 && row < kLeaf;
+    int row = position + team.warp - at.leaf * kLeaf;
+    return team.warp < Cfg::kTokens && row >= 0 && row < kLeaf;
   }
-  LATHE_DEVICE_MEMBER void keepFresh(const Place &at, char *tile, Kv *cache,
-                                     const float (&x)[A::kPerLane]) const {
-    const int own = position + warp(), row = own - at.leaf * kLeaf;
+  LATHE_DEVICE_MEMBER const float *newKey(const Place &at) const {
+    return args.k + team.warp * Cfg::kKStride + at.kvHead() * kD;
+  }
+  LATHE_DEVICE_MEMBER const float *newValue(const Place &at) const {
+    return args.v + team.warp * Cfg::kVStride + at.kvHead() * kD;
+  }
+  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded) const {
+    Head key;
+    placeHead<Cfg>(loaded, newKey(at), args.kNorm, position + team.warp, 1.0f,
+                   key);
+    keep(at, keysAt(), args.keys, key);
+  }
+  LATHE_DEVICE_MEMBER void keepValue(const Place &at,
+                                     const Head &loaded) const {
+    keep(at, valuesAt(), args.values, loaded);
+  }
+
+  /// Row 8 tile + warp of the pass; rows beyond the last repeat row 0.
+  LATHE_DEVICE_MEMBER const float *query(const Place &at, int tile) const {
+    int row = rowOf(at, tile);
+    row = row < kShape.rows() ? row : 0;
+    int head = at.kvHead() * A::kGroup + row % A::kGroup;
+    return args.q + row / A::kGroup * Cfg::kQStride + head * Cfg::kQHeadStride;
+  }
+  /// Rows beyond the last become zero.
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int tile,
+                                      const Head &loaded, Head &query) const {
+    int row = rowOf(at, tile);
+    float scale = row < kShape.rows() ? Cfg::kScale : 0.0f;
+    placeHead<Cfg>(loaded, this->query(at, tile), args.qNorm,
+                   position + (row < kShape.rows() ? row / A::kGroup : 0),
+                   scale, query);
+  }
+
+private:
+  LATHE_DEVICE_MEMBER char *keysAt() const {
+    return team.shared + kShape.keysAt();
+  }
+  LATHE_DEVICE_MEMBER char *valuesAt() const {
+    return team.shared + kShape.valuesAt();
+  }
+  LATHE_DEVICE_MEMBER int rowOf(const Place &at, int tile) const {
+    return at.firstRow() + 8 * tile + team.warp;
+  }
+  LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
+    return (i64)kvHead * ctx.capacity * kD;
+  }
+  LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
+                                const Kv *cache) const {
+    copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
+                                           at.leaf * kLeaf, position,
+                                           Cfg::kTokens, team.thread);
+  }
+  /// Puts a token's row into the tile and, in the first pass, into the cache.
+  LATHE_DEVICE_MEMBER void keep(const Place &at, char *tile, Kv *cache,
+                                const Head &x) const {
+    const int own = position + team.warp, row = own - at.leaf * kLeaf;
     cache += cacheAt(at.kvHead()) + (i64)own * kD;
     const int columns = at.head % kPasses == 0 ? kD : 0;
     storeHead<Cfg>(x, [&](int i, float value) {
@@ -91,54 +166,6 @@ public:
     for (int j = 0; j < A::kPerLane; ++j)
       if (lane() + 32 * j < columns)
         storeAs(cache + lane() + 32 * j, x[j]);
-  }
-  LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
-                                const Kv *cache) const {
-    copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
-                                           at.leaf * kLeaf, position,
-                                           Cfg::kTokens);
-  }
-  /// Starts the copies of a leaf's keys, and makes those of new tokens.
-  LATHE_DEVICE_MEMBER void loadKeys(const Place &at) const {
-    copy(at, shared + kShape.keysAt(), args.keys);
-    if (!makesFresh(at))
-      return;
-    float key[A::kPerLane];
-    placeHead<Cfg>(args.k + warp() * Cfg::kKStride + at.kvHead() * kD,
-                   args.kNorm, position + warp(), 1.0f, key);
-    keepFresh(at, shared + kShape.keysAt(), args.keys, key);
-  }
-  LATHE_DEVICE_MEMBER void loadValues(const Place &at) const {
-    copy(at, shared + kShape.valuesAt(), args.values);
-    if (!makesFresh(at))
-      return;
-    float value[A::kPerLane];
-    const float *from = args.v + warp() * Cfg::kVStride + at.kvHead() * kD;
-#pragma unroll
-    for (int j = 0; j < A::kPerLane; ++j) {
-      int i = lane() + 32 * j;
-      value[j] = i < kD ? from[i] : 0.0f;
-    }
-    keepFresh(at, shared + kShape.valuesAt(), args.values, value);
-  }
-
-  /// Warp w places row w of each tile; rows beyond the last are zero.
-  LATHE_DEVICE_MEMBER void placeQueries(const Place &at) const {
-    const int warp = lathe::warp();
-#pragma unroll 1
-    for (int tile = 0; tile < kTiles; ++tile) {
-      int row = at.firstRow() + 8 * tile + warp;
-      float scale = row < kShape.rows() ? Cfg::kScale : 0.0f;
-      row = row < kShape.rows() ? row : 0;
-      int token = row / A::kGroup;
-      int head = at.kvHead() * A::kGroup + row % A::kGroup;
-      float query[A::kPerLane];
-      placeHead<Cfg>(args.q + token * Cfg::kQStride + head * Cfg::kQHeadStride,
-                     args.qNorm, position + token, scale, query);
-      storeHead<Cfg>(query, [&](int i, float x) {
-        Split::storeQuery(queries(tile), warp, i, x);
-      });
-    }
   }
 };
 

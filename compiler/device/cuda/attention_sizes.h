@@ -27,12 +27,12 @@ struct CudaAttentionShape {
   }
 };
 
-/// Decoding. Two entries: one over ranges of positions with `blocks` blocks,
-/// which must be the grid; one that combines, with a block per head and token.
+/// Decoding. Two stages: one over ranges of positions, for teams of threads()
+/// threads; one that combines. A launch has one team per block.
 struct AttentionDecodeShape {
   CudaAttentionShape heads;
   int tokens; ///< T, 1 to 8
-  int blocks; ///< of the first entry; results do not depend on it
+  int blocks; ///< teams of the first stage; results do not depend on it
 
   /// Positions of a leaf: a multiple of 8, and no function of T or `blocks`.
   constexpr int leaf() const { return 128 / heads.kvBytes; }
@@ -40,19 +40,30 @@ struct AttentionDecodeShape {
   constexpr int run() const { return 4; }
 
   constexpr int rows() const { return heads.group() * tokens; }
-  /// Eight query rows, as the upper and lower parts of an operand; their scores
-  /// against a leaf; and how each row is rescaled.
+  constexpr bool half() const { return heads.kvBytes == 2; }
+  /// A tile is eight query rows. With a float cache: their operand, the scores
+  /// against a leaf, and how each row is rescaled. With f16, warps keep the
+  /// operand in registers, each for a part of the columns, and a score has as
+  /// many parts; before, the operand passes through their place.
+  constexpr int parts() const { return half() ? 4 : 1; }
   constexpr int queryBytes() const {
-    return 32 / heads.kvBytes * 64 * heads.chunks();
+    return half() ? 0 : 32 / heads.kvBytes * 64 * heads.chunks();
   }
   constexpr int scoreStride() const { return leaf() + 4; }
+  constexpr int scoreBytes() const { return parts() * 8 * scoreStride() * 4; }
   constexpr int tileBytes() const {
-    return queryBytes() + 8 * scoreStride() * 4 + 8 * 8;
+    return queryBytes() + scoreBytes() + 8 * 8;
+  }
+  /// With f16: bytes from row to row of the queries, upper and lower parts.
+  constexpr int queryStride() const { return 4 * heads.headDim + 16; }
+  /// Steps of an mma in a part of the columns.
+  constexpr int partSteps() const {
+    return (heads.headDim / 16 + parts() - 1) / parts();
   }
   /// Rows that do not fit at once, into shared memory or into 128 registers a
   /// thread, take several passes over the cache.
   constexpr int passes() const {
-    int most = heads.kvBytes == 2 ? 6 : 4;
+    int most = !half() ? 4 : partSteps() > 2 ? 12 / partSteps() : 6;
     int fit = (kAttentionShared - 2 * leafBytes()) / tileBytes();
     most = fit < most ? fit : most;
     return (rowTiles() + most - 1) / most;
@@ -66,11 +77,12 @@ struct AttentionDecodeShape {
   constexpr int scoresAt() const {
     return queriesAt() + tiles() * queryBytes();
   }
-  constexpr int scalesAt() const {
-    return scoresAt() + tiles() * 8 * scoreStride() * 4;
+  constexpr int scalesAt() const { return scoresAt() + tiles() * scoreBytes(); }
+  /// Of a team.
+  constexpr int sharedBytes() const {
+    return (scalesAt() + tiles() * 8 * 8 + 127) / 128 * 128;
   }
-  constexpr int sharedBytes() const { return scalesAt() + tiles() * 8 * 8; }
-  constexpr int threads() const { return 256; }
+  constexpr int threads() const { return 256; } ///< of a team
 
   /// A launch whose runs would leave most blocks idle hands out leaves.
   constexpr bool splitsRuns(int runs) const {
@@ -78,7 +90,7 @@ struct AttentionDecodeShape {
   }
   /// Floats of a partial result: its sums, then peak and total.
   constexpr int partialFloats() const { return heads.headDim + 4; }
-  /// Workspace, of both entries.
+  /// Workspace, of both stages.
   constexpr long long scratchBytes(int capacity) const {
     int leaves = (capacity + leaf() - 1) / leaf();
     int runs = (leaves + run() - 1) / run();
@@ -88,11 +100,11 @@ struct AttentionDecodeShape {
            partialFloats() * 4;
   }
 
-  /// The second entry: the runs of a row are dealt out to eight teams.
-  constexpr int teams() const { return 8; }
-  constexpr int combineThreads() const { return teams() * heads.headDim / 4; }
+  /// The second stage: the runs of a row are dealt out to eight groups.
+  constexpr int groups() const { return 8; }
+  constexpr int combineThreads() const { return groups() * heads.headDim / 4; }
   constexpr int combineSharedBytes() const {
-    return teams() * partialFloats() * 4;
+    return groups() * partialFloats() * 4;
   }
 
 private:

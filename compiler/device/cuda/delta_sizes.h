@@ -23,28 +23,36 @@ struct CudaDeltaShape {
 constexpr int kDeltaSharedLimit = 96 * 1024;
 
 //===----------------------------------------------------------------------===//
-// deltaStep: a block is one value head and some of its columns.
+// deltaStep: a team of threads has a slice, that is some value columns of one
+// head. A launch has one team per block; a block of more threads has more.
 //===----------------------------------------------------------------------===//
 
-constexpr int kDeltaStepThreads = 256;
+constexpr int kDeltaStepThreads = 128; ///< of a team
 
-/// Value columns of a block. A row of 32 is a full 128-byte line, and the 48
-/// heads of the 27B make 192 blocks.
-constexpr int deltaStepColumns(const CudaDeltaShape &s) {
-  return s.valueDim % 32 == 0 ? 32 : 16;
+/// Value columns of a slice: two 32-byte sectors of every row. The 48 heads of
+/// the 27B have 384 slices, which 132 SMs share to 97 %.
+constexpr int kDeltaStepColumns = 16;
+constexpr int deltaStepSlices(const CudaDeltaShape &s) {
+  return s.valueHeads * (s.valueDim / kDeltaStepColumns);
+}
+/// Floats per token: q, k and the slice's v.
+constexpr int deltaStepWidth(const CudaDeltaShape &s) {
+  return 2 * s.keyDim + kDeltaStepColumns;
+}
+constexpr int kDeltaStepFactors = 8; ///< floats per token, beside the row
+/// Of a team: rows and factors, then two buffers of the warps' partial sums.
+constexpr int deltaStepTeamBytes(const CudaDeltaShape &s, int tokens) {
+  return (tokens * (deltaStepWidth(s) + kDeltaStepFactors) +
+          2 * kDeltaStepThreads / 32 * 2 * kDeltaStepColumns) *
+         4;
+}
+/// Of a block that runs the stage with all its teams.
+constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens,
+                              int threads = kDeltaStepThreads) {
+  return threads / kDeltaStepThreads * deltaStepTeamBytes(s, tokens);
 }
 constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
-  return s.valueHeads * (s.valueDim / deltaStepColumns(s));
-}
-/// Floats per token: q, k and the block's v.
-constexpr int deltaStepWidth(const CudaDeltaShape &s) {
-  return 2 * s.keyDim + deltaStepColumns(s);
-}
-/// Rows and four gates per token, then two buffers of the warps' partial sums.
-constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
-  return (tokens * (deltaStepWidth(s) + 4) +
-          2 * kDeltaStepThreads / 32 * 2 * deltaStepColumns(s)) *
-         4;
+  return deltaStepSlices(s);
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,11 +1,13 @@
 //===- delta_step_inputs.cuh - what deltaStep starts from ------*- CUDA -*-===//
 //
-// The part of delta_step.cuh before the recurrence: a block's share of the
+// The part of delta_step.cuh before the recurrence: a team's slice of the
 // problem, the convolution of its channels, the norms and the gates.
 //
-// Every load is issued before the first result is needed. The ring's rows wait
-// for the position and so come last; those of weights do not wait for the
-// launch before.
+// Every load is issued before the first result is needed, and whatever this
+// step does not write (weights, the ring) before its inputs are there.
+//
+// Rows hold q and k as they were convolved. Their norms are factors, so that
+// they are found while the first products with the state are under way.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,173 +21,214 @@ namespace lathe {
 template <class Cfg> struct DeltaStepDims : DeltaDims<Cfg> {
   using D = DeltaDims<Cfg>;
   static constexpr int kTokens = Cfg::kTokens;
-  static constexpr int kWarps = kDeltaStepThreads / 32;
-  static constexpr int kColumns = deltaStepColumns(D::shape());
-  static constexpr int kSlices = D::kV / kColumns;
+  static constexpr int kThreads = kDeltaStepThreads, kWarps = kThreads / 32;
+  static constexpr int kColumns = kDeltaStepColumns;
+  static constexpr int kSlicesPerHead = D::kV / kColumns;
+  static constexpr int kSlices = deltaStepSlices(D::shape());
   static constexpr int kWidth = deltaStepWidth(D::shape());
-  static constexpr int kChannelPasses = ceilDiv(kWidth, kDeltaStepThreads);
+  static constexpr int kPairPasses = ceilDiv(D::kK, kThreads);
   static constexpr int kLanes = kColumns / 4; ///< threads per key
-  static constexpr int kRows = kDeltaStepThreads / kLanes;
-  static constexpr int kPasses = ceilDiv(D::kK, kRows);
+  static constexpr int kKeys = ceilDiv(D::kK, kThreads / kLanes); ///< of one
   static_assert(kTokens >= 1 && kTokens <= 8);
+  static_assert(kTokens * kColumns <= kThreads, "a thread per value");
   static_assert(kTokens + D::kTaps - 1 <= LATHE_CONV_RING);
 };
 
-/// Which part of the problem this block has.
-struct DeltaStepBlock {
+/// What the recurrence multiplies with, per token.
+struct alignas(16) DeltaFactors {
+  float beta, decay, fromKey; ///< fromKey: of S^T k in d
+  float key;                  ///< of k
+  float query;                ///< of S^T q in the output
+  float dot;                  ///< of d in the output
+  float unused[2];
+};
+static_assert(sizeof(DeltaFactors) == kDeltaStepFactors * sizeof(float));
+
+/// Which part of the problem a team has, and its memory.
+struct DeltaStepSlice {
   int head, keyHead, column;
-  bool ownsKeys;   ///< keeps the inputs of its key head's q and k
-  float *rows;     ///< [token][q, k, v]
-  float *gates;    ///< [token][beta, decay, k . q, unused]
-  float *partials; ///< [buffer][warp][with k, with q][column]
+  bool ownsKeys;         ///< keeps the inputs of its key head's q and k
+  int thread, warp;      ///< of the team
+  float *rows;           ///< [token][q, k, v]
+  DeltaFactors *factors; ///< [token]
+  float *partials;       ///< [buffer][warp][with k, with q][column]
 };
 
-template <class D> LATHE_DEVICE DeltaStepBlock deltaStepBlock() {
-  int head = blockX() / D::kSlices, column = blockX() % D::kSlices;
-  float *shared = (float *)sharedMemory();
+template <class D>
+LATHE_DEVICE DeltaStepSlice deltaStepSlice(int slice, int thread, int warp,
+                                           char *shared) {
+  const int head = slice / D::kSlicesPerHead;
+  const int column = slice % D::kSlicesPerHead * D::kColumns;
+  float *rows = (float *)shared;
+  auto *factors = (DeltaFactors *)(rows + D::kTokens * D::kWidth);
   return {head,
           head / D::kRatio,
-          column * D::kColumns,
+          column,
           column == 0 && head % D::kRatio == 0,
-          shared,
-          shared + D::kTokens * D::kWidth,
-          shared + D::kTokens * (D::kWidth + 4)};
+          thread,
+          warp,
+          rows,
+          factors,
+          (float *)(factors + D::kTokens)};
 }
 
-/// The channel whose convolution is value `i` of a row.
+/// The channel whose convolution is value `i` of a row, in q or k.
 template <class D>
-LATHE_DEVICE int stepChannel(const DeltaStepBlock &block, int i) {
-  int q = D::query(block.keyHead) + i;
-  int k = D::key(block.keyHead) + i - D::kK;
-  int v = D::value(block.head) + block.column + i - 2 * D::kK;
-  return i < D::kK ? q : i < 2 * D::kK ? k : v;
+LATHE_DEVICE int stepChannel(const DeltaStepSlice &slice, int i) {
+  return i < D::kK ? D::query(slice.keyHead) + i
+                   : D::key(slice.keyHead) + i - D::kK;
 }
 
-/// The value of a row that this thread convolves in `pass`; threads beyond the
-/// row repeat its last one.
-template <class D> LATHE_DEVICE int stepValue(int pass) {
-  int i = pass * kDeltaStepThreads + threadX();
-  return i < D::kWidth ? i : D::kWidth - 1;
-}
-/// The same for all threads of a warp.
-template <class D> LATHE_DEVICE bool stepValueExists(int pass) {
-  return pass * kDeltaStepThreads + warp() * 32 < D::kWidth;
-}
+/// What a thread convolves, and what makes a head's gates. It has two channels
+/// of q or k beside each other, for all tokens, and one value for one token.
+template <class Cfg> struct DeltaStepInputs {
+  using D = DeltaStepDims<Cfg>;
+  static constexpr int kBefore = D::kTaps - 1;
 
-/// What a thread convolves, and what makes a head's gates.
-template <class D> struct DeltaStepInputs {
-  float weight[D::kChannelPasses][D::kTaps];
-  float in[D::kChannelPasses][D::kTaps - 1 + D::kTokens];
+  Float2 weight[D::kPairPasses][D::kTaps];
+  Float2 in[D::kPairPasses][kBefore + D::kTokens];
+  float valueWeight[D::kTaps], valueIn[D::kTaps];
   float a, b, aLog, dtBias; ///< of token `lane`, in the last warp
-};
 
-/// The inputs that no launch writes.
-template <class Cfg>
-LATHE_DEVICE void loadWeights(const DeltaArgs &args,
-                              const DeltaStepBlock &block,
-                              DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
-  using D = DeltaStepDims<Cfg>;
-#pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    loadTaps<Cfg>(args, stepChannel<D>(block, stepValue<D>(p)),
-                  inputs.weight[p]);
-  inputs.aLog = args.aLog[block.head];
-  inputs.dtBias = args.dtBias[block.head];
-}
+  /// Where the pair is in a row; threads beyond the row repeat its last one.
+  static LATHE_DEVICE_MEMBER int pair(const DeltaStepSlice &slice, int pass) {
+    const int i = pass * D::kThreads + slice.thread;
+    return 2 * (i < D::kK ? i : D::kK - 1);
+  }
+  static LATHE_DEVICE_MEMBER bool hasPair(const DeltaStepSlice &slice,
+                                          int pass) {
+    return D::kK % D::kThreads == 0 ||
+           pass * D::kThreads + slice.thread < D::kK;
+  }
+  static LATHE_DEVICE_MEMBER int valueToken(const DeltaStepSlice &slice) {
+    const int token = slice.thread / D::kColumns;
+    return token < D::kTokens ? token : 0;
+  }
+  static LATHE_DEVICE_MEMBER bool hasValue(const DeltaStepSlice &slice) {
+    return slice.thread < D::kTokens * D::kColumns;
+  }
+  static LATHE_DEVICE_MEMBER int valueChannel(const DeltaStepSlice &slice) {
+    return D::value(slice.head) + slice.column + slice.thread % D::kColumns;
+  }
 
-/// The others. Those of this launch come first: the ring has to wait for the
-/// position.
-template <class Cfg>
-LATHE_DEVICE void loadInputs(const DeltaArgs &args, const DeltaStepBlock &block,
-                             int position,
-                             DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
-  using D = DeltaStepDims<Cfg>;
-  constexpr int kBefore = D::kTaps - 1;
-  int token = lane() < D::kTokens ? lane() : 0;
-  inputs.a = args.a[token * D::kGateStride + block.head];
-  inputs.b = args.b[token * D::kGateStride + block.head];
+  /// The inputs that this step does not write.
+  LATHE_DEVICE_MEMBER void loadPast(const DeltaArgs &args,
+                                    const DeltaStepSlice &slice, int position) {
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
-#pragma unroll
-      for (int t = 0; t < D::kTokens; ++t)
-        inputs.in[p][kBefore + t] =
-            args.qkv[t * D::kInStride + stepChannel<D>(block, stepValue<D>(p))];
-#pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
+    for (int p = 0; p < D::kPairPasses; ++p) {
+      const int channel = stepChannel<D>(slice, pair(slice, p));
 #pragma unroll
       for (int j = 0; j < kBefore; ++j)
-        inputs.in[p][j] =
-            ringRow<Cfg>(args, position - kBefore +
-                                   j)[stepChannel<D>(block, stepValue<D>(p))];
-}
-
-/// Convolves this thread's channels for all tokens and makes the gates.
-template <class D>
-LATHE_DEVICE void stepRows(const DeltaStepBlock &block,
-                           const DeltaStepInputs<D> &inputs) {
+        in[p][j] = loadFresh(
+            (const Float2 *)(ringRow<Cfg>(args, position - kBefore + j) +
+                             channel));
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p)
-    if (stepValueExists<D>(p))
+      for (int j = 0; j < D::kTaps; ++j)
+        weight[p][j] =
+            *(const Float2 *)(args.convWeight + j * D::kChannels + channel);
+    }
+    loadTaps<Cfg>(args, valueChannel(slice), valueWeight);
+    aLog = args.aLog[slice.head];
+    dtBias = args.dtBias[slice.head];
+  }
+
+  /// The others.
+  LATHE_DEVICE_MEMBER void load(const DeltaArgs &args,
+                                const DeltaStepSlice &slice, int position) {
+#pragma unroll
+    for (int p = 0; p < D::kPairPasses; ++p)
 #pragma unroll
       for (int t = 0; t < D::kTokens; ++t)
-        block.rows[t * D::kWidth + stepValue<D>(p)] =
-            convolve(inputs.in[p] + t, inputs.weight[p]);
-  // The last warp has the fewest channels.
-  if (warp() == D::kWarps - 1) {
-    DeltaGates gates =
-        deltaGates(inputs.a, inputs.b, inputs.aLog, inputs.dtBias);
-    if (lane() < D::kTokens) {
-      block.gates[lane() * 4] = gates.beta;
-      block.gates[lane() * 4 + 1] = gates.decay;
+        in[p][kBefore + t] =
+            loadFresh((const Float2 *)(args.qkv + t * D::kInStride +
+                                       stepChannel<D>(slice, pair(slice, p))));
+    const int channel = valueChannel(slice), token = valueToken(slice);
+#pragma unroll
+    for (int j = 0; j < D::kTaps; ++j) {
+      const int t = token - kBefore + j;
+      valueIn[j] = loadFresh((t < 0 ? ringRow<Cfg>(args, position + t)
+                                    : args.qkv + t * D::kInStride) +
+                             channel);
+    }
+    const int gates =
+        (lane() < D::kTokens ? lane() : 0) * D::kGateStride + slice.head;
+    a = loadFresh(args.a + gates);
+    b = loadFresh(args.b + gates);
+  }
+
+  /// Leaves the convolved rows and, in `factors`, the gates.
+  LATHE_DEVICE_MEMBER void convolveRows(const DeltaStepSlice &slice) const {
+#pragma unroll
+    for (int p = 0; p < D::kPairPasses; ++p)
+#pragma unroll
+      for (int t = 0; t < D::kTokens; ++t) {
+        Float2 sum{in[p][t].x * weight[p][0].x, in[p][t].y * weight[p][0].y};
+#pragma unroll
+        for (int j = 1; j < D::kTaps; ++j)
+          sum = {fma(in[p][t + j].x, weight[p][j].x, sum.x),
+                 fma(in[p][t + j].y, weight[p][j].y, sum.y)};
+        if (hasPair(slice, p))
+          *(Float2 *)(slice.rows + t * D::kWidth +
+                      pair(slice, p)) = {silu(sum.x), silu(sum.y)};
+      }
+    const float value = convolve(valueIn, valueWeight);
+    if (hasValue(slice))
+      slice.rows[valueToken(slice) * D::kWidth + 2 * D::kK +
+                 slice.thread % D::kColumns] = value;
+    if (slice.warp == D::kWarps - 1) {
+      const DeltaGates gates = deltaGates(a, b, aLog, dtBias);
+      if (lane() < D::kTokens) {
+        slice.factors[lane()].beta = gates.beta;
+        slice.factors[lane()].decay = gates.decay;
+      }
     }
   }
-}
 
-/// Keeps the inputs of this launch's tokens; one block does for each channel.
-template <class Cfg>
-LATHE_DEVICE void
-keepStepInputs(const DeltaArgs &args, const DeltaStepBlock &block, int position,
-               const DeltaStepInputs<DeltaStepDims<Cfg>> &inputs) {
-  using D = DeltaStepDims<Cfg>;
+  /// Keeps the inputs of this step's tokens; one team does for each channel.
+  LATHE_DEVICE_MEMBER void
+  keep(const DeltaArgs &args, const DeltaStepSlice &slice, int position) const {
 #pragma unroll
-  for (int p = 0; p < D::kChannelPasses; ++p) {
-    int i = stepValue<D>(p);
-    if (stepValueExists<D>(p) && (block.ownsKeys || i >= 2 * D::kK))
+    for (int p = 0; p < D::kPairPasses; ++p)
+      if (slice.ownsKeys && hasPair(slice, p))
 #pragma unroll
-      for (int t = 0; t < D::kTokens; ++t)
-        ringRow<Cfg>(args, position + t)[stepChannel<D>(block, i)] =
-            inputs.in[p][D::kTaps - 1 + t];
+        for (int t = 0; t < D::kTokens; ++t)
+          *(Float2 *)(ringRow<Cfg>(args, position + t) +
+                      stepChannel<D>(slice, pair(slice, p))) =
+              in[p][kBefore + t];
+    if (hasValue(slice))
+      ringRow<Cfg>(args, position + valueToken(slice))[valueChannel(slice)] =
+          valueIn[kBefore];
   }
-}
+};
 
-/// Normalises q and k of one token, by one warp, and leaves k . q.
-template <class Cfg> LATHE_DEVICE void stepNormalize(float *row, float *gates) {
+/// Completes the factors of one token, by one warp: the norms of q and k.
+template <class Cfg>
+LATHE_DEVICE void stepFactors(const float *row, DeltaFactors &factors) {
   using D = DeltaStepDims<Cfg>;
   constexpr int kEach = ceilDiv(D::kK, 32);
-  float q[kEach], k[kEach], qq = 0, kk = 0, kq = 0;
+  float qq = 0, kk = 0, kq = 0;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    int at = i * 32 + lane();
-    bool exists = D::kK % 32 == 0 || at < D::kK;
-    q[i] = exists ? row[at] : 0.0f;
-    k[i] = exists ? row[D::kK + at] : 0.0f;
-    qq = fma(q[i], q[i], qq);
-    kk = fma(k[i], k[i], kk);
-    kq = fma(k[i], q[i], kq);
+    const int at = i * 32 + lane();
+    const bool exists = D::kK % 32 == 0 || at < D::kK;
+    const float q = exists ? row[at] : 0.0f;
+    const float k = exists ? row[D::kK + at] : 0.0f;
+    qq = fma(q, q, qq);
+    kk = fma(k, k, kk);
+    kq = fma(k, q, kq);
   }
-  float qScale = rsqrt(warpSum(qq) + Cfg::kQkEps) * Cfg::kQScale;
-  float kScale = rsqrt(warpSum(kk) + Cfg::kQkEps);
-  gates[2] = warpSum(kq) * qScale * kScale;
 #pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    int at = i * 32 + lane();
-    if (D::kK % 32 == 0 || at < D::kK) {
-      row[at] = q[i] * qScale;
-      row[D::kK + at] = k[i] * kScale;
-    }
+  for (int mask = 16; mask > 0; mask /= 2) {
+    qq += shuffleXor(qq, mask);
+    kk += shuffleXor(kk, mask);
+    kq += shuffleXor(kq, mask);
   }
+  const float query = rsqrt(qq + Cfg::kQkEps) * Cfg::kQScale;
+  const float key = rsqrt(kk + Cfg::kQkEps), decay = factors.decay;
+  factors.fromKey = -(decay * key);
+  factors.key = key;
+  factors.query = decay * query;
+  factors.dot = kq * query * key;
 }
 
 } // namespace lathe

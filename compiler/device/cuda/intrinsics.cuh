@@ -128,6 +128,23 @@ LATHE_DEVICE float loadFresh(const float *p) {
   return v;
 }
 
+LATHE_DEVICE Float2 loadFresh(const Float2 *p) {
+  Float2 v;
+  asm volatile("ld.global.cg.v2.f32 {%0,%1}, [%2];"
+               : "=f"(v.x), "=f"(v.y)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
+  Float4 v;
+  asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+
 /// 16 bytes global to shared, asynchronously; zeros when not `valid`.
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {

@@ -155,6 +155,16 @@ LATHE_DEVICE Vec4 loadStream(const void *p) {
   return *(const Vec4 *)p;
 }
 LATHE_DEVICE float loadFresh(const float *p) { return *p; }
+LATHE_DEVICE Float2 loadFresh(const Float2 *p) {
+  if ((u64)p % 8)
+    latheEmulator->fail("loadFresh: not 8-byte aligned");
+  return *p;
+}
+LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
+  if ((u64)p % 16)
+    latheEmulator->fail("loadFresh: not 16-byte aligned");
+  return *p;
+}
 
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {
