@@ -24,7 +24,7 @@
 /// the taps of a convolution before them, so a step never overwrites a row that
 /// it or another thread still reads.
 #define LATHE_REPLAY_TOKENS 8
-#define LATHE_REPLAY_RING 24
+#define LATHE_REPLAY_RING 32
 
 /// A sense-counting barrier shared by the team; both words start at zero.
 struct LatheBarrier {
