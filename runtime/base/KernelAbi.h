@@ -1,8 +1,8 @@
 //===- KernelAbi.h - how the runtime calls a CPU kernel ---------*- C++ -*-===//
 //
 // The C interface between the executor and a compiled CPU kernel. The file is
-// header-free: it is also embedded at build time and prepended to every
-// kernel that the in-process compiler sees.
+// free of library headers: it is also embedded at build time and prepended to
+// every kernel that the in-process compiler sees.
 //
 // A launch calls the same kernel on every thread of the team. `args` holds the
 // kernel's operands, then its results, in the order of the kernel.func's
@@ -14,17 +14,11 @@
 #ifndef LATHE_RUNTIME_BASE_KERNELABI_H
 #define LATHE_RUNTIME_BASE_KERNELABI_H
 
+#include "runtime/base/Replay.h"
+
 /// Width of the CPU vector types, in floats; activation rows and weight tiles
 /// are padded to it.
 #define LATHE_LANES 16
-
-/// A state with replay (ir/SPEC.md) keeps what the tokens of the last decode
-/// step were made of: at most so many, in a ring in which the token at position
-/// p is row p % LATHE_REPLAY_RING. The ring holds the tokens of two steps and
-/// the taps of a convolution before them, so a step never overwrites a row that
-/// it or another thread still reads.
-#define LATHE_REPLAY_TOKENS 8
-#define LATHE_REPLAY_RING 32
 
 /// A sense-counting barrier shared by the team; both words start at zero.
 struct LatheBarrier {

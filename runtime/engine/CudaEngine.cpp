@@ -1,5 +1,6 @@
 #include "runtime/engine/CudaEngine.h"
 
+#include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
 #include "runtime/engine/CudaLoader.h"
 #include "runtime/engine/MemoryPlan.h"
@@ -70,6 +71,10 @@ Status CudaEngine::loadModules(const CudaImages &images) {
                          runtime.function("sample_weigh", kSampleSharedBytes));
   LATHE_ASSIGN_OR_RETURN(sampleChoose,
                          runtime.function("sample_choose", kSampleSharedBytes));
+  if (hasMtp()) {
+    LATHE_ASSIGN_OR_RETURN(roundRow, runtime.function("round_row"));
+    LATHE_ASSIGN_OR_RETURN(roundAccept, runtime.function("round_accept"));
+  }
   for (const PlannedKernel &planned : plan.kernels) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
@@ -99,8 +104,10 @@ Status CudaEngine::allocate() {
       logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
   LATHE_ASSIGN_OR_RETURN(readBack,
                          cuda::PinnedBuffer::allocate(owner, size_t(logits)));
-  LATHE_ASSIGN_OR_RETURN(choice,
-                         cuda::PinnedBuffer::allocate(owner, 2 * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(choice, cuda::PinnedBuffer::allocate(
+                                     owner, 2 * kMaxStepTokens * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(
+      roundBack, cuda::PinnedBuffer::allocate(owner, sizeof(LatheRound)));
   LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
   return stream.fill(buffer.address() + layout.counters, 0,
                      LATHE_COUNTERS * sizeof(unsigned));
@@ -125,7 +132,7 @@ DeviceAddress CudaEngine::stepAddress(const PlannedEntry &entry) const {
 
 DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
                                   const PlannedEntry &entry,
-                                  DeviceAddress input) const {
+                                  const Bindings &bindings) const {
   const size_t index = size_t(operand.value);
   const CudaMemory::Io &io = layout.io.at(entry.function);
   switch (operand.space) {
@@ -136,15 +143,17 @@ DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
   case PlannedOperand::Space::State:
     return buffer.address() + layout.states[index];
   case PlannedOperand::Space::Input:
-    return input && index == 0 ? input : buffer.address() + io.inputs[index];
+    return index < std::size(bindings.inputs) && bindings.inputs[index]
+               ? bindings.inputs[index]
+               : buffer.address() + io.inputs[index];
   case PlannedOperand::Space::Output:
     return buffer.address() + io.outputs[index];
   }
   return 0;
 }
 
-LatheLaunch CudaEngine::launchContext(const PlannedEntry &entry) const {
-  return {pointer<const LatheStep>(stepAddress(entry)),
+LatheLaunch CudaEngine::launchContext(DeviceAddress step) const {
+  return {pointer<const LatheStep>(step),
           pointer<char>(buffer.address() + layout.scratch),
           pointer<unsigned>(buffer.address() + layout.counters),
           int(contextSize)};
@@ -156,14 +165,15 @@ DeviceAddress CudaEngine::trunkInput() const {
 
 Status CudaEngine::launch(const PlannedEntry &entry,
                           const PlannedLaunch &launch, int64_t tokens,
-                          DeviceAddress input, int *count) {
-  LatheLaunch ctx = launchContext(entry);
+                          const Bindings &bindings, int *count) {
+  LatheLaunch ctx =
+      launchContext(bindings.step ? bindings.step : stepAddress(entry));
   DeviceAddress operands[32];
   void *arguments[33] = {&ctx};
   if (launch.operands.size() > std::size(operands))
     return internalError("a kernel has more than 32 operands");
   for (size_t i = 0; i < launch.operands.size(); ++i) {
-    operands[i] = resolve(launch.operands[i], entry, input);
+    operands[i] = resolve(launch.operands[i], entry, bindings);
     arguments[i + 1] = &operands[i];
   }
   for (const Stage &stage : kernels[size_t(launch.kernel)].stages) {
@@ -184,10 +194,11 @@ Status CudaEngine::launch(const PlannedEntry &entry,
 }
 
 Status CudaEngine::launchAll(const PlannedEntry &entry, int64_t tokens,
-                             int32_t kernel, DeviceAddress input, int *count) {
+                             int32_t kernel, const Bindings &bindings,
+                             int *count) {
   for (const PlannedLaunch &planned : entry.launches)
     if (kernel < 0 || planned.kernel == kernel)
-      LATHE_RETURN_IF_ERROR(launch(entry, planned, tokens, input, count));
+      LATHE_RETURN_IF_ERROR(launch(entry, planned, tokens, bindings, count));
   return absl::OkStatus();
 }
 
@@ -209,7 +220,8 @@ Status CudaEngine::send(DeviceAddress to, const void *from, size_t bytes) {
 
 Status CudaEngine::sendStep(const PlannedEntry &entry, int64_t tokens,
                             int64_t position) {
-  LatheStep step{int(position), int(tokens)};
+  const bool trunk = entry.function == "trunk";
+  LatheStep step{int(position), int(tokens), trunk ? int(pendingTokens) : 0};
   return send(stepAddress(entry), &step, sizeof step);
 }
 
@@ -217,11 +229,11 @@ Status CudaEngine::sendStep(const PlannedEntry &entry, int64_t tokens,
 Status CudaEngine::play(const PlannedEntry &entry, int64_t tokens) {
   int count = 0;
   if (entry.prefill)
-    return launchAll(entry, tokens, -1, 0, &count);
+    return launchAll(entry, tokens, -1, {}, &count);
   cuda::GraphExec &graph = graphs[indexOf(entry)];
   if (!graph) {
     LATHE_ASSIGN_OR_RETURN(graph, stream.capture([&] {
-      return launchAll(entry, tokens, -1, 0, &count);
+      return launchAll(entry, tokens, -1, {}, &count);
     }));
   }
   return stream.launch(graph);
@@ -255,8 +267,10 @@ StatusOr<RowsView> CudaEngine::run(std::string_view function,
         to, reinterpret_cast<DeviceAddress>(in[i].rows.data),
         size_t(tokens * activationStride(width)) * sizeof(float)));
   }
-  if (function == "trunk")
+  if (function == "trunk") {
     devicePosition = deviceToken = -1;
+    placed = {};
+  }
   LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, position));
   LATHE_RETURN_IF_ERROR(play(*entry, tokens));
   return outputOf(*entry, tokens);
@@ -272,29 +286,45 @@ StatusOr<RowsView> CudaEngine::toHost(RowsView rows) {
   return rows;
 }
 
-Status CudaEngine::setSampling(const SamplerOptions &sampling,
+Status CudaEngine::setSampling(const SamplerOptions &options,
                                int32_t vocabLimit) {
-  LATHE_RETURN_IF_ERROR(Sampler::create(sampling).status());
+  LATHE_RETURN_IF_ERROR(Sampler::create(options).status());
+  sampling = options;
+  sampledVocab = int32_t(
+      vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize) : vocabSize);
+  return sendSampling();
+}
+
+Status CudaEngine::sendSampling() {
   LatheSampling to{};
   to.temperature = sampling.temperature;
   to.topK = sampling.topK;
   to.topP = sampling.topP;
   to.minP = sampling.minP;
   to.seed = sampling.seed;
-  to.vocab = int(vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize)
-                                : vocabSize);
+  to.vocab = sampledVocab;
   to.stride = int(activationStride(vocabSize));
-  return send(buffer.address() + layout.sampling, &to, sizeof to);
+  const DeviceAddress at = buffer.address() + layout.sampling;
+  LATHE_RETURN_IF_ERROR(send(at, &to, sizeof to));
+  if (draftVocab() > 0) {
+    to.vocab = int(draftVocab());
+    to.stride = int(activationStride(draftVocab()));
+    to.ids = pointer<const int>(buffer.address() + layout.draftIds);
+  }
+  return send(at + kDraftSamplingAt, &to, sizeof to);
 }
 
-Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
-                               int *count) {
-  LatheLaunch ctx = launchContext(entry);
-  DeviceAddress options = buffer.address() + layout.sampling;
-  DeviceAddress token = options + kChoiceAt, status = token + sizeof(int);
+Status CudaEngine::queueChoosing(const Choosing &from, int *count) {
+  LatheLaunch ctx = launchContext(from.step);
+  DeviceAddress options =
+      buffer.address() + layout.sampling + (from.draft ? kDraftSamplingAt : 0);
+  DeviceAddress logits = from.logits, token = from.tokens, status = from.status;
   void *choosing[] = {&ctx, &logits, &options, &token, &status};
   void *weighing[] = {&ctx, &logits, &options, &status};
-  cuda::LaunchShape shape{.gridX = unsigned(sampleBlocks(int(vocabSize))),
+  const int64_t width =
+      from.draft && draftVocab() > 0 ? draftVocab() : vocabSize;
+  cuda::LaunchShape shape{.gridX = unsigned(sampleBlocks(int(width))),
+                          .gridY = unsigned(from.rows),
                           .threads = kSampleThreads,
                           .dynamicShared = kSampleSharedBytes};
   for (auto [function, arguments] : {std::pair{&sampleHighest, choosing},
@@ -304,18 +334,42 @@ Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
     LATHE_RETURN_IF_ERROR(stream.launch(*function, shape, arguments));
     ++*count;
   }
-  return stream.copyToHost(choice.data(), token, 2 * sizeof(int));
+  return absl::OkStatus();
+}
+
+Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
+                               int *count, int64_t rows, bool draft) {
+  const DeviceAddress tokens = buffer.address() + layout.sampling + kChoiceAt;
+  const size_t bytes = kMaxStepTokens * sizeof(int);
+  LATHE_RETURN_IF_ERROR(queueChoosing(
+      {logits, rows, stepAddress(entry), draft, tokens, tokens + bytes},
+      count));
+  return stream.copyToHost(choice.data(), tokens, 2 * bytes);
 }
 
 StatusOr<int32_t> CudaEngine::takeChoice() {
+  int32_t token = 0;
+  LATHE_RETURN_IF_ERROR(takeChoices({&token, 1}));
+  return token;
+}
+
+Status CudaEngine::takeChoices(std::span<int32_t> tokens) {
   LATHE_RETURN_IF_ERROR(tokenReady.record(stream));
   LATHE_RETURN_IF_ERROR(tokenReady.synchronize());
   nextSlot = 0;
-  int found[2];
+  int found[2][kMaxStepTokens];
   std::memcpy(found, choice.data(), sizeof found);
-  switch (found[1]) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    LATHE_RETURN_IF_ERROR(checkChoice(found[1][i]));
+    tokens[i] = found[0][i];
+  }
+  return absl::OkStatus();
+}
+
+Status CudaEngine::checkChoice(int status) {
+  switch (status) {
   case LATHE_SAMPLE_CHOSEN:
-    return found[0];
+    return absl::OkStatus();
   case LATHE_SAMPLE_NAN:
     return internalError("a logit is not a number");
   case LATHE_SAMPLE_INFINITE:
@@ -346,9 +400,10 @@ Status CudaEngine::captureStep() {
   const RowsView hidden = outputOf(*trunk, 1);
   LATHE_ASSIGN_OR_RETURN(stepGraph, stream.capture([&]() -> Status {
     int count = 0;
-    LATHE_RETURN_IF_ERROR(launchAll(*trunk, 1, -1, 0, &count));
+    LATHE_RETURN_IF_ERROR(launchAll(*trunk, 1, -1, {}, &count));
     LATHE_RETURN_IF_ERROR(launchAll(
-        *head, 1, -1, reinterpret_cast<DeviceAddress>(hidden.data), &count));
+        *head, 1, -1,
+        {.inputs = {reinterpret_cast<DeviceAddress>(hidden.data)}}, &count));
     LATHE_RETURN_IF_ERROR(
         queueChoice(reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data),
                     *trunk, &count));
@@ -367,15 +422,18 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
   if (!stepGraph)
     return Engine::step(token);
   LATHE_RETURN_IF_ERROR(checkTokens({&token, 1}));
+  LATHE_RETURN_IF_ERROR(beginRun(token, 1));
   const PlannedEntry &trunk = *plan.find("trunk", 1);
   if (deviceToken != token)
     LATHE_RETURN_IF_ERROR(send(trunkInput(), &token, sizeof token));
   if (devicePosition != nextPosition)
     LATHE_RETURN_IF_ERROR(sendStep(trunk, 1, nextPosition));
   LATHE_RETURN_IF_ERROR(stream.launch(stepGraph));
-  devicePosition = ++nextPosition;
-  deviceToken = -1; // the graph overwrote it, whether or not a token comes
+  placed = {};
   lastHidden = outputOf(trunk, 1);
+  LATHE_RETURN_IF_ERROR(endRun({&token, 1}, /*decode=*/true));
+  devicePosition = nextPosition;
+  deviceToken = -1; // the graph overwrote it, whether or not a token comes
   LATHE_ASSIGN_OR_RETURN(deviceToken, takeChoice());
   return deviceToken;
 }
@@ -383,6 +441,8 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
 Status CudaEngine::reset() {
   restart();
   devicePosition = deviceToken = -1;
+  placed = {};
+  rowsAreInTrunk = false;
   if (layout.stateBytes == 0)
     return absl::OkStatus();
   // States stand behind the weights.

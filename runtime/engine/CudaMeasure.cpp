@@ -28,6 +28,10 @@ static std::vector<float> decode(const PlannedState &state,
   std::memcpy(values.data(), bytes.data(), bytes.size());
   if (state.ring == 0)
     return values;
+  if (state.kind == StateKind::Recurrent) { // without the gates behind it
+    values.resize(size_t(state.dims[0] * state.dims[1] * state.dims[2]));
+    return values;
+  }
   std::vector<float> ordered;
   const int64_t steps = state.dims[0], channels = state.dims[1];
   for (int64_t i = position - steps; i < position; ++i) {
@@ -82,7 +86,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return launchAll(*entry, tokens, kernel, 0, &count);
+    return launchAll(*entry, tokens, kernel, {}, &count);
   }));
   return timeGraph(graph, count, repetitions);
 }
@@ -99,11 +103,11 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
-    LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, &count));
-    LATHE_RETURN_IF_ERROR(launchAll(
-        *head, tokens, -1,
-        reinterpret_cast<DeviceAddress>(outputOf(*trunk, tokens).data),
-        &count));
+    LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, {}, &count));
+    LATHE_RETURN_IF_ERROR(launchAll(*head, tokens, -1,
+                                    {.inputs = {reinterpret_cast<DeviceAddress>(
+                                         outputOf(*trunk, tokens).data)}},
+                                    &count));
     return queueChoice(
         reinterpret_cast<DeviceAddress>(outputOf(*head, tokens).data), *trunk,
         &count);

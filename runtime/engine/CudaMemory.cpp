@@ -1,6 +1,6 @@
 #include "runtime/engine/CudaMemory.h"
 
-#include "runtime/base/CudaAbi.h"
+#include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
 #include "runtime/memory/WeightStore.h"
 
@@ -101,6 +101,29 @@ static void placeIo(const Plan &plan, CudaMemory &memory, Layer &layer) {
   layer.row("inputs and outputs");
 }
 
+/// Most rows of logits that are chosen from at once.
+static int64_t chosenRows(const Plan &plan) {
+  int64_t rows = 1;
+  for (const PlannedEntry &entry : plan.entries)
+    if (entry.function == "head" && !entry.prefill)
+      rows = std::max(rows, entry.tokens);
+  return std::min<int64_t>(rows, LATHE_REPLAY_TOKENS);
+}
+
+static void placeDrafts(const Plan &plan, CudaMemory &memory, Layer &layer) {
+  const PlannedEntry *mtp = plan.find("mtp", 1);
+  if (!mtp)
+    return;
+  const PlannedIo &hidden = mtp->inputs[1];
+  memory.keptRows = layer.take(
+      ioBytes(hidden, plan.maxTokens("trunk") + 3 * LATHE_REPLAY_TOKENS));
+  memory.draftRow = layer.take(ioBytes(hidden, 1));
+  memory.round = layer.take(sizeof(LatheRound));
+  if (const PlannedEntry *head = plan.find("draft_head", 1))
+    memory.draftIds = layer.take(ioBytes({0}, head->outputs[0].width));
+  layer.row("drafts");
+}
+
 CudaMemory layOutCuda(const Plan &plan, int64_t context) {
   CudaMemory memory;
   Layer layer(memory);
@@ -115,14 +138,16 @@ CudaMemory layOutCuda(const Plan &plan, int64_t context) {
     scratch = std::max(scratch,
                        kernel.sharedBytes + kernel.bytesPerPosition * context);
   if (const PlannedEntry *head = plan.find("head", 1))
-    scratch = std::max<int64_t>(scratch,
-                                sampleScratch(int(head->outputs[0].width), 1));
+    scratch =
+        std::max<int64_t>(scratch, sampleScratch(int(head->outputs[0].width),
+                                                 int(chosenRows(plan))));
   memory.scratch = layer.take(scratch);
   layer.row("kernel scratch");
   memory.counters = layer.take(LATHE_COUNTERS * int64_t(sizeof(unsigned)));
   memory.steps = layer.take(int64_t(plan.entries.size()) * 256);
   memory.sampling = layer.take(kSamplingBytes);
   layer.row("counters and sampling");
+  placeDrafts(plan, memory, layer);
   memory.upload = layer.take(2 * kUploadBytes);
   layer.row("upload");
   memory.table.total = memory.total;

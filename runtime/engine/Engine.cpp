@@ -62,21 +62,41 @@ Status Engine::prompt(std::span<const int32_t> tokens,
 /// One run of the trunk.
 Status Engine::feedRun(std::span<const int32_t> tokens) {
   const int64_t count = int64_t(tokens.size());
-  if (backlog.on && backlog.rows + count > backlogCapacity())
-    LATHE_RETURN_IF_ERROR(catchUp(tokens[0]).status());
+  LATHE_RETURN_IF_ERROR(beginRun(tokens[0], count));
   Input input;
   input.tokens = tokens;
   const PlannedEntry *entry = entryFor("trunk", count);
   LATHE_ASSIGN_OR_RETURN(lastHidden,
                          run("trunk", {&input, 1}, count, nextPosition));
-  pendingTokens = replays && !entry->prefill ? count : 0;
-  LATHE_RETURN_IF_ERROR(noteFed(tokens));
-  nextPosition += count;
+  return endRun(tokens, !entry->prefill);
+}
+
+Status Engine::beginRun(int32_t first, int64_t count) {
+  if (!backlog.on)
+    return absl::OkStatus();
+  LATHE_RETURN_IF_ERROR(settleBacklog());
+  return backlog.rows + count > backlogCapacity() ? catchUp(first).status()
+                                                  : absl::OkStatus();
+}
+
+/// Takes note of tokens whose hidden rows are there.
+Status Engine::endRun(std::span<const int32_t> tokens, bool decode) {
+  if (backlog.on) {
+    LATHE_RETURN_IF_ERROR(keepRows(lastHidden, backlog.rows));
+    backlog.rows += int64_t(tokens.size());
+    // The token at `first` was the one behind the last row that is gone.
+    const int64_t skip = nextPosition > backlog.first ? 0 : 1;
+    backlog.tokens.insert(backlog.tokens.end(), tokens.begin() + skip,
+                          tokens.end());
+  }
+  pendingTokens = replays && decode ? int64_t(tokens.size()) : 0;
+  lastRunStart = nextPosition;
+  nextPosition += int64_t(tokens.size());
   return absl::OkStatus();
 }
 
 void Engine::restart() {
-  nextPosition = pendingTokens = 0;
+  nextPosition = pendingTokens = lastRunStart = 0;
   lastHidden = {};
   backlog.first = backlog.rows = 0;
   backlog.tokens.clear();

@@ -128,7 +128,7 @@ public:
   Status setDraftIds(std::vector<int32_t> ids);
   /// For benchmarks with random weights: draft i of a round counts as accepted
   /// in this share of rounds, whatever is chosen. Empty: off.
-  void forceAcceptance(std::vector<double> shares);
+  virtual void forceAcceptance(std::vector<double> shares);
 
   /// Zeroes every state and starts a new sequence.
   virtual Status reset() = 0;
@@ -177,6 +177,12 @@ protected:
   virtual Status keepRows(RowsView rows, int64_t at);
   /// Rows of that memory.
   virtual RowsView keptRows(int64_t at, int64_t count);
+  /// Called before the backlog's rows are read or the trunk runs: a device that
+  /// left them elsewhere brings them there.
+  virtual Status settleBacklog();
+  /// What every run of the trunk over `count` tokens begins and ends with.
+  Status beginRun(int32_t first, int64_t count);
+  Status endRun(std::span<const int32_t> tokens, bool decode);
 
   const Plan &plan;
   const int64_t contextSize, prefillChunk;
@@ -185,12 +191,12 @@ protected:
   /// Tokens before nextPosition that states with replay have not folded in.
   int64_t pendingTokens = 0;
   RowsView lastHidden;
+  int64_t lastRunStart = 0; ///< position of its first row
   Backlog backlog;
   std::vector<int32_t> draftIds;
 
 private:
   Status feedRun(std::span<const int32_t> tokens);
-  Status noteFed(std::span<const int32_t> tokens);
   StatusOr<RowsView> catchUp(int32_t next);
   StatusOr<RowsView> runMtp(std::span<const int32_t> tokens, int64_t at,
                             int64_t count);

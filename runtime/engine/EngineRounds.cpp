@@ -88,6 +88,7 @@ Status Engine::choose(std::string_view, RowsView, int64_t, std::span<int32_t>) {
 
 Status Engine::keepRows(RowsView, int64_t) { return startMtp(); }
 RowsView Engine::keptRows(int64_t, int64_t) { return {}; }
+Status Engine::settleBacklog() { return absl::OkStatus(); }
 
 int64_t Engine::draftVocab() const {
   const PlannedEntry *head = plan.find("draft_head", 1);
@@ -99,19 +100,6 @@ Status Engine::setDraftIds(std::vector<int32_t> ids) {
     return internalError("the draft head has " + std::to_string(draftVocab()) +
                          " rows, not " + std::to_string(ids.size()));
   draftIds = std::move(ids);
-  return absl::OkStatus();
-}
-
-/// Takes the hidden rows of what was just fed into the backlog.
-Status Engine::noteFed(std::span<const int32_t> tokens) {
-  if (!backlog.on)
-    return absl::OkStatus();
-  LATHE_RETURN_IF_ERROR(keepRows(lastHidden, backlog.rows));
-  backlog.rows += int64_t(tokens.size());
-  // The token at `first` was the one behind the last row that is gone.
-  const int64_t skip = nextPosition > backlog.first ? 0 : 1;
-  backlog.tokens.insert(backlog.tokens.end(), tokens.begin() + skip,
-                        tokens.end());
   return absl::OkStatus();
 }
 
@@ -142,6 +130,7 @@ StatusOr<RowsView> Engine::runMtp(std::span<const int32_t> tokens, int64_t at,
 /// Feeds the backlog to the MTP layer, `next` being the token behind its last
 /// row, and returns the layer's output there: one row.
 StatusOr<RowsView> Engine::catchUp(int32_t next) {
+  LATHE_RETURN_IF_ERROR(settleBacklog());
   backlog.tokens.push_back(next);
   std::span<const int32_t> tokens = backlog.tokens;
   const int64_t most = plan.maxTokens("mtp");
