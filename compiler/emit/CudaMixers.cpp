@@ -44,9 +44,10 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
   };
   if (!kernel.schedule.getPrefill()) {
     entry("", "deltaStep",
-          {.threads = kDeltaStepThreads,
+          {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
-           .dynamicShared = deltaStepShared(shape, tokens)});
+           .dynamicShared = deltaStepShared(shape, tokens),
+           .resident = kDeltaStepResident});
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);
@@ -145,7 +146,7 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
   kernel.code.line("");
   entry("_combine", "attentionDecodeCombine",
         {.threads = shape.combineThreads(),
-         .blocks = heads.heads,
+         .blocks = heads.heads * shape.combineParts(),
          .tokensPerBlock = 1,
          .dynamicShared = shape.combineSharedBytes()});
   return success();

@@ -53,72 +53,113 @@ constexpr float kNoScore = -1e30f;
 // Heads on their way in: a warp has one, lane l elements l + 32 j.
 //===----------------------------------------------------------------------===//
 
+template <class Cfg> struct HeadDims {
+  static constexpr int kPerLane = ceilDiv(Cfg::kHeadDim, 32);
+  static constexpr int kHalf = Cfg::kRotaryDim / 2;
+  static constexpr int kTurns = ceilDiv(Cfg::kRotaryDim, 32); ///< of a lane
+  /// The other element of a rotated pair belongs to the same lane.
+  static constexpr bool kOwnPairs = kHalf % 32 == 0;
+};
+
+/// What a lane's elements are multiplied with, beside the norm.
+template <class Cfg> struct HeadWeights {
+  float at[HeadDims<Cfg>::kPerLane];
+
+  LATHE_DEVICE_MEMBER void load(const float *weight) {
+#pragma unroll
+    for (int j = 0; j < HeadDims<Cfg>::kPerLane; ++j) {
+      const int i = lane() + 32 * j;
+      at[j] = 1.0f;
+      if constexpr (Cfg::kQkNorm)
+        at[j] = base() + (i < Cfg::kHeadDim ? weight[i] : 0.0f);
+    }
+  }
+  static LATHE_DEVICE_MEMBER float base() {
+    return Cfg::kNormPlusOne ? 1.0f : 0.0f;
+  }
+};
+
+/// How a position turns a lane's elements; not at all past the rotated part.
+template <class Cfg> struct HeadTurns {
+  using H = HeadDims<Cfg>;
+  SinCos at[H::kTurns > 0 ? H::kTurns : 1];
+
+  LATHE_DEVICE_MEMBER void make(int position) {
+    if constexpr (H::kTurns > 0)
+#pragma unroll
+      for (int j = 0; j < H::kTurns; ++j) {
+        const int i = lane() + 32 * j;
+        at[j] = sinCosOf(position,
+                         i < Cfg::kRotaryDim
+                             ? Cfg::kInvFreq[i < H::kHalf ? i : i - H::kHalf]
+                             : 0.0f);
+      }
+  }
+};
+
 /// A head as it is; zero from D on.
 template <class Cfg>
 LATHE_DEVICE void loadHead(const float *x,
-                           float (&y)[AttentionDims<Cfg>::kPerLane]) {
+                           float (&y)[HeadDims<Cfg>::kPerLane]) {
 #pragma unroll
-  for (int j = 0; j < AttentionDims<Cfg>::kPerLane; ++j) {
+  for (int j = 0; j < HeadDims<Cfg>::kPerLane; ++j) {
     int i = lane() + 32 * j;
     y[j] = i < Cfg::kHeadDim ? loadFresh(x + i) : 0.0f;
   }
 }
 
 /// q or k of a head, loaded from `x`, normalized, rotated and scaled; zero from
-/// D on.
+/// D on. `memory` is where the weights came from.
 template <class Cfg>
-LATHE_DEVICE void placeHead(const float (&loaded)[AttentionDims<Cfg>::kPerLane],
-                            const float *x, const float *weight, int position,
-                            float scale,
-                            float (&y)[AttentionDims<Cfg>::kPerLane]) {
-  constexpr int kD = Cfg::kHeadDim, kRotary = Cfg::kRotaryDim;
-  constexpr int kPerLane = AttentionDims<Cfg>::kPerLane;
-  constexpr float kBase = Cfg::kNormPlusOne ? 1.0f : 0.0f;
+LATHE_DEVICE void placeHead(const float (&loaded)[HeadDims<Cfg>::kPerLane],
+                            const float *x, const HeadWeights<Cfg> &weights,
+                            const float *memory, const HeadTurns<Cfg> &turns,
+                            float scale, float (&y)[HeadDims<Cfg>::kPerLane]) {
+  using H = HeadDims<Cfg>;
   float squares = 0.0f;
 #pragma unroll
-  for (int j = 0; j < kPerLane; ++j)
+  for (int j = 0; j < H::kPerLane; ++j)
     squares = fma(loaded[j], loaded[j], squares);
   float factor = 1.0f;
   if constexpr (Cfg::kQkNorm)
-    factor = rsqrt(fma(warpSum(squares), 1.0f / kD, Cfg::kNormEps));
-  auto normed = [&](float value, int i) {
-    if constexpr (Cfg::kQkNorm)
-      return value * factor * (kBase + weight[i]);
-    return value;
-  };
+    factor = rsqrt(fma(warpSum(squares), 1.0f / Cfg::kHeadDim, Cfg::kNormEps));
 #pragma unroll
-  for (int j = 0; j < kPerLane; ++j) {
-    const bool exists = lane() + 32 * j < kD;
-    const int i = exists ? lane() + 32 * j : 0;
-    y[j] = normed(loaded[j], i);
-    if constexpr (kRotary > 0)
-      if (32 * j < kRotary) {
-        // Past the rotated part the angle is zero.
-        constexpr int kHalf = kRotary / 2;
-        bool first = i < kHalf, rotates = i < kRotary;
-        int other = !rotates ? i : first ? i + kHalf : i - kHalf;
-        SinCos at = sinCosOf(
-            position, rotates ? Cfg::kInvFreq[first ? i : i - kHalf] : 0.0f);
-        // The other element of the pair is the lane's own or comes from memory
-        // again: no exchange between lanes.
+  for (int j = 0; j < H::kPerLane; ++j) {
+    y[j] = loaded[j] * factor * weights.at[j];
+    if constexpr (H::kTurns > 0)
+      if (j < H::kTurns) {
+        const int i = lane() + 32 * j;
+        const bool first = i < H::kHalf;
         float pair;
-        if constexpr (kHalf % 32 == 0 && kRotary <= kD)
-          pair = loaded[32 * j < kHalf ? j + kHalf / 32 : j - kHalf / 32];
-        else
-          pair = loadFresh(x + other);
-        y[j] =
-            fma(y[j], at.cos, normed(pair, other) * (first ? -at.sin : at.sin));
+        if constexpr (H::kOwnPairs) {
+          const int other =
+              32 * j < H::kHalf ? j + H::kHalf / 32 : j - H::kHalf / 32;
+          pair = loaded[other] * factor * weights.at[other];
+        } else {
+          // From memory again: no exchange between lanes.
+          const int other = i >= Cfg::kRotaryDim ? 0
+                            : first              ? i + H::kHalf
+                                                 : i - H::kHalf;
+          pair = loadFresh(x + other) * factor;
+          if constexpr (Cfg::kQkNorm)
+            pair *= HeadWeights<Cfg>::base() + memory[other];
+        }
+        const SinCos at = turns.at[j];
+        y[j] = fma(y[j], at.cos, pair * (first ? -at.sin : at.sin));
       }
-    y[j] *= exists ? scale : 0.0f;
+    y[j] *= lane() + 32 * j < Cfg::kHeadDim ? scale : 0.0f;
   }
 }
 template <class Cfg>
-LATHE_DEVICE void placeHead(const float *x, const float *weight, int position,
-                            float scale,
-                            float (&y)[AttentionDims<Cfg>::kPerLane]) {
-  float loaded[AttentionDims<Cfg>::kPerLane];
+LATHE_DEVICE void placeHead(const float *x, const float *memory, int position,
+                            float scale, float (&y)[HeadDims<Cfg>::kPerLane]) {
+  float loaded[HeadDims<Cfg>::kPerLane];
   loadHead<Cfg>(x, loaded);
-  placeHead<Cfg>(loaded, x, weight, position, scale, y);
+  HeadWeights<Cfg> weights;
+  weights.load(memory);
+  HeadTurns<Cfg> turns;
+  turns.make(position);
+  placeHead<Cfg>(loaded, x, weights, memory, turns, scale, y);
 }
 
 LATHE_DEVICE void storeAs(float *to, float x) { *to = x; }

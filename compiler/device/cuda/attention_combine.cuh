@@ -5,7 +5,7 @@
 //
 // Threads: eight groups, a thread per four columns. Run r of a row belongs to
 // group r % 8, whatever the launch; a group folds its runs in order, and then
-// the first group folds the groups.
+// the first group adds the groups up.
 //
 //===----------------------------------------------------------------------===//
 
@@ -49,13 +49,14 @@ template <class Cfg> struct DecodePlan {
   }
 };
 
-/// Sums relative to a peak meet others: both are brought to the higher peak.
+/// Sums relative to a peak, an exponent of 2, meet others: both are brought to
+/// the higher peak.
 struct alignas(8) Fold {
   float before, added;
 };
 LATHE_DEVICE Fold foldPeak(float &peak, float other) {
   float higher = maximum(peak, other);
-  Fold f{exp(peak - higher), exp(other - higher)};
+  Fold f{exp2(peak - higher), exp2(other - higher)};
   peak = higher;
   return f;
 }
@@ -91,37 +92,54 @@ struct Partial {
   }
 };
 
-/// The second stage: block `block` of `blocks`, all of whose threads call run()
-/// and of which the first kShape.combineThreads() work, with
-/// kShape.combineSharedBytes().
-template <class Cfg> class DecodeCombine {
+/// The second stage: rows in parts of their columns, a team of
+/// kShape.combineThreads() threads for each. A block of kThreads threads has as
+/// many teams as fit; block `block` of `blocks`, all of whose threads call
+/// run(), with kTeams * kShape.combineSharedBytes().
+template <class Cfg, int kThreads> class DecodeCombine {
   using Plan = DecodePlan<Cfg>;
   static constexpr AttentionDecodeShape kShape = Plan::kShape;
-  static constexpr int kD = Cfg::kHeadDim, kVectors = kD / 4;
+  static constexpr int kD = Cfg::kHeadDim, kColumns = kShape.combineColumns();
+  static constexpr int kVectors = kColumns / 4, kParts = kD / kColumns;
   static constexpr int kGroups = kShape.groups(), kRun = kShape.run();
-  static constexpr int kFloats = kShape.partialFloats();
+  static constexpr int kFloats = kColumns + 4;
+  static constexpr int kTeamThreads = kShape.combineThreads();
+  static constexpr int kItems = Cfg::kHeads * Cfg::kTokens * kParts;
   static constexpr int kAtOnce = 8; ///< loads
 
+public:
+  static constexpr int kTeams = kThreads / kTeamThreads;
+  static_assert(kTeams > 0);
+
+private:
   const LatheLaunch &ctx;
-  float *const shared;
-  const int position, group, column;
-  int head, token;
+  float *shared;
+  const int position, team, group, column;
+  int head, token, part;
 
 public:
   LATHE_DEVICE_MEMBER DecodeCombine(const LatheLaunch &ctx, char *shared)
       : ctx(ctx), shared((float *)shared), position(ctx.step->position),
-        group(threadX() / kVectors), column(threadX() % kVectors * 4) {}
+        team(threadX() / kTeamThreads),
+        group(threadX() % kTeamThreads / kVectors),
+        column(threadX() % kVectors * 4) {
+    this->shared += team * kGroups * kFloats;
+  }
 
   LATHE_DEVICE_MEMBER void run(float *out, int block, int blocks) {
     const Plan plan(position);
-    for (int row = block; row < Cfg::kHeads * Cfg::kTokens; row += blocks) {
-      head = row % Cfg::kHeads;
-      token = row / Cfg::kHeads;
-      if (group < kGroups)
-        addOwn(plan).store(shared + group * kFloats, column, kD);
+    for (int first = block * kTeams; first < kItems; first += blocks * kTeams) {
+      const int item = first + team;
+      const bool exists = team < kTeams && item < kItems;
+      part = item % kParts;
+      head = item / kParts % Cfg::kHeads;
+      token = item / kParts / Cfg::kHeads;
+      if (exists)
+        addOwn(plan).store(shared + group * kFloats, column, kColumns);
       syncThreads();
-      if (group == 0)
-        finish(out + token * Cfg::kOutStride + head * kD + column);
+      if (exists && group == 0)
+        finish(out + token * Cfg::kOutStride + head * kD + part * kColumns +
+               column);
       syncThreads();
     }
   }
@@ -160,20 +178,29 @@ private:
       }
     return all;
   }
-  LATHE_DEVICE_MEMBER void load(Partial &part, int unit, int end) const {
+  LATHE_DEVICE_MEMBER void load(Partial &to, int unit, int end) const {
     constexpr int kGroup = Cfg::kHeads / Cfg::kKvHeads;
     if (unit < end)
-      part.fetch(Plan::partial(ctx, unit, head / kGroup,
-                               token * kGroup + head % kGroup),
-                 column, kD);
+      to.fetch(Plan::partial(ctx, unit, head / kGroup,
+                             token * kGroup + head % kGroup),
+               part * kColumns + column, kD);
   }
+  /// All groups at once: the highest peak first, then the sums in order.
   LATHE_DEVICE_MEMBER void finish(float *out) const {
-    Partial all;
+    Partial own[kGroups], all;
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      Partial other;
-      other.load(shared + g * kFloats, column, kD);
-      all.add(other);
+      own[g].load(shared + g * kFloats, column, kColumns);
+      all.peak = maximum(all.peak, own[g].peak);
+    }
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      const float scale = exp2(own[g].peak - all.peak);
+      all.total = fma(own[g].total, scale, all.total);
+      all.sums = {fma(own[g].sums.x, scale, all.sums.x),
+                  fma(own[g].sums.y, scale, all.sums.y),
+                  fma(own[g].sums.z, scale, all.sums.z),
+                  fma(own[g].sums.w, scale, all.sums.w)};
     }
     *(Float4 *)out = {all.sums.x / all.total, all.sums.y / all.total,
                       all.sums.z / all.total, all.sums.w / all.total};

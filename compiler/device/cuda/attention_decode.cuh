@@ -62,7 +62,9 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   const Rows rows;
   Products products;
   Place at;
-  int left;                          ///< leaves
+  int left;                                  ///< leaves
+  HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
+  HeadTurns<Cfg> queryTurns[kTiles];
   float peak[kTiles], total[kTiles]; ///< of row 8 tile + warp
 
 public:
@@ -76,13 +78,18 @@ public:
     at = rows.place(begin);
   }
 
-  LATHE_DEVICE_MEMBER void prefetch() const {
+  LATHE_DEVICE_MEMBER void prefetch() {
     if (left == 0)
       return;
     rows.copyKeys(at);
     copyCommit();
     rows.copyValues(at);
     copyCommit();
+    queryWeights.load(rows.args.qNorm);
+    keyWeights.load(rows.args.kNorm);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+      queryTurns[tile].make(rows.queryPosition(at, tile));
   }
 
   /// The keys of the next leaf are on their way from the moment when the scores
@@ -139,11 +146,15 @@ private:
       loadHead<Cfg>(rows.newKey(at), key);
       loadHead<Cfg>(rows.newValue(at), value);
     }
-    placeQueries(at, query);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+      placeQuery(at, tile, query[tile], queryWeights, queryTurns[tile]);
     if (fresh) {
-      rows.keepKey(at, key);
+      rows.keepKey(at, key, keyWeights);
       rows.keepValue(at, value);
     }
+    rows.sync();
+    products.takeQueries();
     clear();
   }
   LATHE_DEVICE_MEMBER void loadKeys(const Place &next) const {
@@ -152,7 +163,9 @@ private:
       return;
     Head key;
     loadHead<Cfg>(rows.newKey(next), key);
-    rows.keepKey(next, key);
+    HeadWeights<Cfg> weights;
+    weights.load(rows.args.kNorm);
+    rows.keepKey(next, key, weights);
   }
   LATHE_DEVICE_MEMBER void loadValues(const Place &next) const {
     rows.copyValues(next);
@@ -170,22 +183,29 @@ private:
     for (int tile = 0; tile < kTiles; ++tile)
       loadHead<Cfg>(rows.query(next, tile), query[tile]);
   }
-  LATHE_DEVICE_MEMBER void placeQueries(const Place &next,
-                                        const Head (&loaded)[kTiles]) {
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &next, int tile,
+                                      const Head &loaded,
+                                      const HeadWeights<Cfg> &weights,
+                                      const HeadTurns<Cfg> &turns) const {
+    Head query;
+    rows.placeQuery(next, tile, loaded, weights, turns, query);
+    storeHead<Cfg>(query,
+                   [&](int i, float x) { products.storeQuery(tile, i, x); });
+  }
+  /// Those of another head.
+  LATHE_DEVICE_MEMBER void placeQueries(const Place &next) {
+    HeadWeights<Cfg> weights;
+    weights.load(rows.args.qNorm);
+    Head query[kTiles];
+    loadQueries(next, query);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      Head query;
-      rows.placeQuery(next, tile, loaded[tile], query);
-      storeHead<Cfg>(query,
-                     [&](int i, float x) { products.storeQuery(tile, i, x); });
+      HeadTurns<Cfg> turns;
+      turns.make(rows.queryPosition(next, tile));
+      placeQuery(next, tile, query[tile], weights, turns);
     }
     rows.sync();
     products.takeQueries();
-  }
-  LATHE_DEVICE_MEMBER void placeQueries(const Place &next) {
-    Head query[kTiles];
-    loadQueries(next, query);
-    placeQueries(next, query);
   }
 
   /// Turns scores into weights relative to the leaf's own peak, zero after the
@@ -205,9 +225,11 @@ private:
         highest = maximum(highest, x[i]);
       }
       highest = warpMax(highest);
+      // Where there is no score, the weight is 0, also if there is none at all.
+      const float base = maximum(highest, kNoScore / 2);
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
-        x[i] = kPer * lane() + i < visible ? exp(x[i] - highest) : 0.0f;
+        x[i] = exp2(x[i] - base);
         all = add(all, x[i]);
       }
       syncWarp();
@@ -250,20 +272,26 @@ private:
 template <class Cfg>
 LATHE_DEVICE void attentionDecodeRanges(const LatheLaunch &ctx,
                                         const AttentionArgs<Cfg> &args) {
+  // Blocks b and b + half are likely to share an SM, and have shares beside
+  // each other: if there are less units than blocks, that is one unit.
+  constexpr int kHalf = Cfg::kBlocks % 2 == 0 ? Cfg::kBlocks / 2 : Cfg::kBlocks;
+  const int share =
+      blockX() % kHalf * (Cfg::kBlocks / kHalf) + blockX() / kHalf;
   DecodeRanges<Cfg, DecodePlan<Cfg>::kShape.threads(), 1> stage(
-      ctx, args, sharedMemory(), blockX());
+      ctx, args, sharedMemory(), share);
   stage.prefetch();
   waitForPrevious();
   launchNext();
   stage.run();
 }
 
-/// The second entry: grid heads x tokens, kShape.combineThreads() threads with
-/// kShape.combineSharedBytes().
+/// The second entry: grid heads * kShape.combineParts() x tokens,
+/// kShape.combineThreads() threads with kShape.combineSharedBytes().
 template <class Cfg>
 LATHE_DEVICE void attentionDecodeCombine(const LatheLaunch &ctx,
                                          const AttentionArgs<Cfg> &args) {
-  DecodeCombine<Cfg> stage(ctx, sharedMemory());
+  DecodeCombine<Cfg, DecodePlan<Cfg>::kShape.combineThreads()> stage(
+      ctx, sharedMemory());
   waitForPrevious();
   launchNext();
   stage.run(args.out, blockY() * gridX() + blockX(), gridX() * gridY());

@@ -59,7 +59,7 @@ public:
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int k = 0; k < kSteps; ++k)
-        if (stepOf(k) < kD / 16)
+        if (hasStep(k))
           ldmatrix(queries[tile][k],
                    row + 8 * tile * kQueryStride + 32 * stepOf(k));
   }
@@ -71,7 +71,7 @@ public:
     for (int m = 0; m < 2; m += kAtOnce) {
       if (m > 0)
         syncWarp(); // or the compiler does all at once
-      scorePositions<kAtOnce>(warp / kParts * 32 + 16 * m);
+      scorePositions<kAtOnce>((u32)warp / kParts * 32 + 16 * m);
     }
   }
 
@@ -140,7 +140,7 @@ private:
     float s[kCount][kTiles][4] = {};
 #pragma unroll
     for (int k = 0; k < kSteps; ++k)
-      if (stepOf(k) < kD / 16)
+      if (hasStep(k))
 #pragma unroll
         for (int m = 0; m < kCount; ++m) {
           u32 key[4];
@@ -153,8 +153,7 @@ private:
             mma(s[m][tile], key, q[2], q[3]);
           }
         }
-    float *to =
-        scores(lane() % 4 * 2) + warp % kParts * kPart + first + lane() / 4;
+    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
 #pragma unroll
     for (int m = 0; m < kCount; ++m)
 #pragma unroll
@@ -201,8 +200,10 @@ private:
         }
     }
   }
-  LATHE_DEVICE_MEMBER int stepOf(int k) const {
-    return warp % kParts * kSteps + k;
+  LATHE_DEVICE_MEMBER int part() const { return warp & (kParts - 1); }
+  LATHE_DEVICE_MEMBER int stepOf(int k) const { return part() * kSteps + k; }
+  LATHE_DEVICE_MEMBER bool hasStep(int k) const {
+    return kParts * kSteps == kD / 16 || stepOf(k) < kD / 16;
   }
   /// The first part of a row's scores.
   LATHE_DEVICE_MEMBER float *scores(int row) const {

@@ -106,10 +106,12 @@ public:
   LATHE_DEVICE_MEMBER const float *newValue(const Place &at) const {
     return args.v + team.warp * Cfg::kVStride + at.kvHead() * kD;
   }
-  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded) const {
+  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded,
+                                   const HeadWeights<Cfg> &weights) const {
     Head key;
-    placeHead<Cfg>(loaded, newKey(at), args.kNorm, position + team.warp, 1.0f,
-                   key);
+    HeadTurns<Cfg> turns;
+    turns.make(position + team.warp);
+    placeHead<Cfg>(loaded, newKey(at), weights, args.kNorm, turns, 1.0f, key);
     keep(at, keysAt(), args.keys, key);
   }
   LATHE_DEVICE_MEMBER void keepValue(const Place &at,
@@ -124,13 +126,19 @@ public:
     int head = at.kvHead() * A::kGroup + row % A::kGroup;
     return args.q + row / A::kGroup * Cfg::kQStride + head * Cfg::kQHeadStride;
   }
-  /// Rows beyond the last become zero.
-  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int tile,
-                                      const Head &loaded, Head &query) const {
+  LATHE_DEVICE_MEMBER int queryPosition(const Place &at, int tile) const {
     int row = rowOf(at, tile);
-    float scale = row < kShape.rows() ? Cfg::kScale : 0.0f;
-    placeHead<Cfg>(loaded, this->query(at, tile), args.qNorm,
-                   position + (row < kShape.rows() ? row / A::kGroup : 0),
+    return position + (row < kShape.rows() ? row / A::kGroup : 0);
+  }
+  /// Rows beyond the last become zero. Scores are exponents of 2.
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int tile,
+                                      const Head &loaded,
+                                      const HeadWeights<Cfg> &weights,
+                                      const HeadTurns<Cfg> &turns,
+                                      Head &query) const {
+    constexpr float kLog2E = 1.44269504f;
+    float scale = rowOf(at, tile) < kShape.rows() ? Cfg::kScale * kLog2E : 0.0f;
+    placeHead<Cfg>(loaded, this->query(at, tile), weights, args.qNorm, turns,
                    scale, query);
   }
 
@@ -149,6 +157,22 @@ private:
   }
   LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
                                 const Kv *cache) const {
+    constexpr int kPer = 4 * A::kChunks, kRows = kShape.threads() / kPer;
+    // Where a thread's pieces have the same place in all its rows, and all rows
+    // are in the cache, one address does for all.
+    if constexpr (kShape.threads() % kPer == 0 && kRows % 8 == 0 &&
+                  kLeaf % kRows == 0 && A::kPieces == kPer)
+      if ((at.leaf + 1) * kLeaf <= position) {
+        const int row = team.thread / kPer, piece = team.thread % kPer;
+        const Kv *from =
+            cache + cacheAt(at.kvHead()) + (i64)(at.leaf * kLeaf + row) * kD;
+        char *to = tile + pieceAt<A::kRowBytes>(row, piece);
+#pragma unroll
+        for (int k = 0; k < kLeaf / kRows; ++k)
+          copyAsync16(to + k * kRows * A::kRowBytes,
+                      (const char *)(from + k * kRows * kD) + piece * 16);
+        return;
+      }
     copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
                                            at.leaf * kLeaf, position,
                                            Cfg::kTokens, team.thread);

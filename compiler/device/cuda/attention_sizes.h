@@ -100,11 +100,21 @@ struct AttentionDecodeShape {
            partialFloats() * 4;
   }
 
-  /// The second stage: the runs of a row are dealt out to eight groups.
+  /// The second stage: the runs of a row are dealt out to eight groups of
+  /// threads, and its columns to teams.
   constexpr int groups() const { return 8; }
-  constexpr int combineThreads() const { return groups() * heads.headDim / 4; }
+  constexpr int combineColumns() const {
+    return heads.headDim % 64 == 0 ? 64 : heads.headDim;
+  }
+  constexpr int combineParts() const {
+    return heads.headDim / combineColumns();
+  }
+  /// Of a team.
+  constexpr int combineThreads() const {
+    return groups() * combineColumns() / 4;
+  }
   constexpr int combineSharedBytes() const {
-    return groups() * partialFloats() * 4;
+    return groups() * (combineColumns() + 4) * 4;
   }
 
 private:

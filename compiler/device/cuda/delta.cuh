@@ -89,7 +89,7 @@ LATHE_DEVICE float softplus(float x) {
   return maximum(x, 0.0f) + log1p(exp(-magnitude));
 }
 
-struct DeltaGates {
+struct alignas(8) DeltaGates {
   float beta;  ///< how much of the difference to write, in (0, 1)
   float decay; ///< e^g, in [0, 1]
 };

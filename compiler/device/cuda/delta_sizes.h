@@ -23,37 +23,48 @@ struct CudaDeltaShape {
 constexpr int kDeltaSharedLimit = 96 * 1024;
 
 //===----------------------------------------------------------------------===//
-// deltaStep: a team of threads has a slice, that is some value columns of one
-// head. A launch has one team per block; a block of more threads has more.
+// deltaStep: two warps have a slice, that is some value columns of one head. A
+// team has a few slices of one key head. A launch has one team per block.
 //===----------------------------------------------------------------------===//
 
-constexpr int kDeltaStepThreads = 128; ///< of a team
-
-/// Value columns of a slice: two 32-byte sectors of every row. The 48 heads of
-/// the 27B have 384 slices, which 132 SMs share to 97 %.
+/// Value columns of a slice: two 32-byte sectors of every row.
 constexpr int kDeltaStepColumns = 16;
+constexpr int kDeltaStepWarps = 2; ///< of a slice
 constexpr int deltaStepSlices(const CudaDeltaShape &s) {
   return s.valueHeads * (s.valueDim / kDeltaStepColumns);
 }
-/// Floats per token: q, k and the slice's v.
-constexpr int deltaStepWidth(const CudaDeltaShape &s) {
-  return 2 * s.keyDim + kDeltaStepColumns;
+/// Slices of a team, which convolve q and k together. The 27B has 384 slices in
+/// 128 teams of three, one for almost every SM of a large GPU.
+constexpr int deltaStepTeam(const CudaDeltaShape &s) {
+  const int ofKeyHead = s.ratio() * (s.valueDim / kDeltaStepColumns);
+  return ofKeyHead % 3 == 0 ? 3 : ofKeyHead % 2 == 0 ? 2 : 1;
 }
-constexpr int kDeltaStepFactors = 8; ///< floats per token, beside the row
-/// Of a team: rows and factors, then two buffers of the warps' partial sums.
+constexpr int deltaStepTeams(const CudaDeltaShape &s) {
+  return deltaStepSlices(s) / deltaStepTeam(s);
+}
+/// Of a team.
+constexpr int deltaStepThreads(const CudaDeltaShape &s) {
+  return deltaStepTeam(s) * kDeltaStepWarps * 32;
+}
+/// Floats per token: q, k and the team's v.
+constexpr int deltaStepWidth(const CudaDeltaShape &s) {
+  return 2 * s.keyDim + deltaStepTeam(s) * kDeltaStepColumns;
+}
+/// Of a team: per token a row, its norms and every slice's gates; then two
+/// buffers of the warps' partial sums.
 constexpr int deltaStepTeamBytes(const CudaDeltaShape &s, int tokens) {
-  return (tokens * (deltaStepWidth(s) + kDeltaStepFactors) +
-          2 * kDeltaStepThreads / 32 * 2 * kDeltaStepColumns) *
+  return (tokens * (deltaStepWidth(s) + 4 + 4 * deltaStepTeam(s)) +
+          2 * deltaStepTeam(s) * kDeltaStepWarps * 2 * kDeltaStepColumns) *
          4;
 }
-/// Of a block that runs the stage with all its teams.
-constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens,
-                              int threads = kDeltaStepThreads) {
-  return threads / kDeltaStepThreads * deltaStepTeamBytes(s, tokens);
-}
 constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
-  return deltaStepSlices(s);
+  return deltaStepTeams(s);
 }
+constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
+  return deltaStepTeamBytes(s, tokens);
+}
+/// Blocks per SM that bound the registers: one may start while another ends.
+constexpr int kDeltaStepResident = 4;
 
 //===----------------------------------------------------------------------===//
 // Prefill: deltaPrepare fills the scratch, deltaScan runs over it.

@@ -1,17 +1,17 @@
 //===- delta_step.cuh - Gated DeltaNet for a few tokens -------*- CUDA -*-===//
 //
 // The recurrence of delta.cuh for up to eight tokens in sequence, with one read
-// and one write of the state from memory whatever their number. A team of
-// threads has a slice, 16 value columns of one head, and keeps its state in
-// registers: a thread has four columns of a few keys. With the state before a
-// token called S, one sweep yields both products that its output needs:
+// and one write of the state from memory whatever their number. Two warps have
+// a slice, 16 value columns of one head, and keep its state in registers: a
+// thread has four columns of a few keys. With the state before a token called
+// S, one sweep yields both products that its output needs:
 //
 //   d = beta (v - e^g S^T k)
 //   o = e^g S^T q + (k . q) d
 //
 // So there is one barrier per token, between the threads' partial products and
-// their sums. Every team convolves q and k of its key head for itself, which
-// costs less than waiting for somebody to do it once.
+// their sums. A team, a few slices of one key head, convolves q and k for
+// itself, which costs less than waiting for somebody to do it once.
 //
 // The order of every sum follows from the shape alone, so a token's result does
 // not depend on how many tokens come with it. Teams only write ring rows of
@@ -53,31 +53,32 @@ template <int kLanes> LATHE_DEVICE int dealSums(float (&x)[8]) {
   return first;
 }
 
-/// The stage for blocks of kThreads threads, whose teams share out the slices:
-/// block `block` of `blocks`, all of whose threads make every call, with
-/// deltaStepShared(shape, kTokens, kThreads) bytes. prefetch() may come before
-/// the inputs are complete, run() after it.
-template <class Cfg, int kThreads = kDeltaStepThreads> class DeltaStep {
+/// The stage for blocks of kThreads threads, a multiple of 32, in kTeams teams
+/// of deltaStepThreads(shape): block `block` of `blocks`, all of whose threads
+/// make every call, with kTeams * deltaStepTeamBytes(shape, kTokens). Uses
+/// named barriers from 1 on. prefetch() may come before the inputs are
+/// complete, run() after it.
+template <class Cfg, int kThreads, int kTeams> class DeltaStep {
   using D = DeltaStepDims<Cfg>;
-  static constexpr int kTeams = kThreads / D::kThreads;
-  static_assert(kTeams >= 1 && kThreads % 32 == 0);
+  static_assert(kTeams >= 1 && kThreads >= kTeams * D::kThreads);
+  static_assert(kTeams * (1 + D::kTeam) < 16, "barriers");
 
 public:
   LATHE_DEVICE_MEMBER DeltaStep(const LatheLaunch &ctx, const DeltaArgs &args,
                                 char *shared, int block, int blocks)
       : ctx(ctx), args(args), shared(shared), warpId(warp()),
-        team(warpId / D::kWarps),
-        // Teams beyond the last whole one have nothing.
-        next(team < kTeams ? block + team * blocks : D::kSlices),
+        number((int)((u32)warpId / D::kWarps)),
+        // Threads beyond the last team have nothing to do.
+        next(number < kTeams ? block + number * blocks : D::kTeams),
         step(kTeams * blocks) {}
 
   LATHE_DEVICE_MEMBER void prefetch() {
     position = ctx.step->position;
-    if (next < D::kSlices)
+    if (next < D::kTeams)
       begin();
   }
   LATHE_DEVICE_MEMBER void run() {
-    for (bool first = true; next < D::kSlices; next += step, first = false) {
+    for (bool first = true; next < D::kTeams; next += step, first = false) {
       if (!first) {
         syncTeam(); // or rows change that a thread still reads
         begin();
@@ -90,46 +91,54 @@ private:
   const LatheLaunch &ctx;
   const DeltaArgs &args;
   char *const shared;
-  const int warpId, team;
-  int next; ///< slice
+  const int warpId, number;
+  int next; ///< team of the problem
   const int step;
   int position;
-  DeltaStepSlice slice;
+  DeltaStepTeam team;
+  int slice; ///< of the team
   DeltaStepInputs<Cfg> inputs;
   float s[D::kKeys][4]; ///< this thread's part of the state
 
   LATHE_DEVICE_MEMBER void syncTeam() const {
-    if constexpr (kTeams == 1 && kThreads == D::kThreads)
+    if constexpr (kThreads == D::kThreads)
       syncThreads();
     else
-      syncNamed(1 + team, D::kThreads);
+      syncNamed(1 + number * (1 + D::kTeam), D::kThreads);
   }
-  LATHE_DEVICE_MEMBER int quad() const { return slice.thread % D::kLanes * 4; }
-  LATHE_DEVICE_MEMBER int firstKey() const {
-    return slice.thread / D::kLanes * D::kKeys;
+  LATHE_DEVICE_MEMBER void syncSlice() const {
+    syncNamed(2 + number * (1 + D::kTeam) + slice, D::kSliceWarps * 32);
+  }
+  LATHE_DEVICE_MEMBER int sliceWarp() const {
+    return team.warp & (D::kSliceWarps - 1);
+  }
+  LATHE_DEVICE_MEMBER int quad() const { return lane() % D::kLanes * 4; }
+  /// The thread's key p: four beside each other where there are as many.
+  LATHE_DEVICE_MEMBER int key(int p) const {
+    constexpr int kBeside = D::kKeys % 4 == 0 ? 4 : 1;
+    const int group = sliceWarp() * (32 / D::kLanes) + lane() / D::kLanes;
+    return (p / kBeside * D::kKeyGroups + group) * kBeside + p % kBeside;
   }
 
   LATHE_DEVICE_MEMBER void begin() {
-    slice = deltaStepSlice<D>(
-        next, threadX() - team * D::kThreads, warpId - team * D::kWarps,
-        shared + team * deltaStepTeamBytes(D::shape(), D::kTokens));
+    team = deltaStepTeamOf<D>(
+        next, threadX() - number * D::kThreads, warpId - number * D::kWarps,
+        shared + number * deltaStepTeamBytes(D::shape(), D::kTokens));
+    slice = team.warp / D::kSliceWarps;
     visitState([](float (&x)[4], const float *plain) {
       Float4 v = loadFresh((const Float4 *)plain);
       x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
     });
-    inputs.loadPast(args, slice, position);
+    inputs.loadPast(args, team, position);
   }
 
   LATHE_DEVICE_MEMBER void finish() {
-    inputs.load(args, slice, position);
-    inputs.convolveRows(slice);
+    inputs.load(args, team);
+    inputs.convolveRows(team);
     syncTeam();
-#pragma unroll
-    for (int t = 0; t < D::kTokens; t += D::kWarps)
-      if (t + slice.warp < D::kTokens)
-        stepFactors<Cfg>(slice.rows + (t + slice.warp) * D::kWidth,
-                         slice.factors[t + slice.warp]);
-    inputs.keep(args, slice, position);
+    for (int t = team.warp; t < D::kTokens; t += D::kWarps)
+      team.norms[t] = stepNorms<Cfg>(team.rows + t * D::kWidth);
+    inputs.keep(args, team, position);
 #pragma unroll 1
     for (int t = 0; t < D::kTokens; ++t)
       advance(t);
@@ -141,16 +150,13 @@ private:
   /// Calls visit(part of s, where it is in the plain state) for the four
   /// columns of each of this thread's keys.
   template <class Visit> LATHE_DEVICE_MEMBER void visitState(Visit visit) {
-    float *first = args.state + (i64)(slice.head * D::kK + firstKey()) * D::kV +
-                   slice.column + quad();
+    const int own = team.firstSlice + slice;
+    float *first = args.state +
+                   (own / D::kSlicesPerHead * D::kK + key(0)) * D::kV +
+                   own % D::kSlicesPerHead * D::kColumns + quad();
 #pragma unroll
     for (int p = 0; p < D::kKeys; ++p)
-      if (hasKey(p))
-        visit(s[p], first + p * D::kV);
-  }
-  LATHE_DEVICE_MEMBER bool hasKey(int p) const {
-    constexpr int kGroups = D::kThreads / D::kLanes;
-    return D::kK % kGroups == 0 || firstKey() + p < D::kK;
+      visit(s[p], first + (key(p) - key(0)) * D::kV);
   }
 
   /// Leaves the warp's part of S^T k and S^T q in `partials`; k becomes that of
@@ -168,28 +174,28 @@ private:
         x[4 + j] = fma(q[p], s[p][j], x[4 + j]);
       }
     int first = dealSums<D::kLanes>(x);
+    partials += sliceWarp() * 2 * D::kColumns;
 #pragma unroll
     for (int i = 0; i < D::kLanes / 4; ++i)
-      partials[(slice.warp * 2 + (first + i) / 4) * D::kColumns + quad() +
-               (first + i) % 4] = x[i];
+      partials[(first + i) / 4 * D::kColumns + quad() + (first + i) % 4] = x[i];
   }
   LATHE_DEVICE_MEMBER void keysOf(const float *row,
                                   float (&x)[D::kKeys]) const {
-    if constexpr (D::kKeys == 4) {
-      Float4 v = *(const Float4 *)(row + firstKey());
-      x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-    } else {
 #pragma unroll
-      for (int p = 0; p < D::kKeys; ++p)
-        x[p] = hasKey(p) ? row[firstKey() + p] : 0.0f;
-    }
+    for (int p = 0; p < D::kKeys; ++p)
+      if constexpr (D::kKeys % 4 != 0) {
+        x[p] = row[key(p)];
+      } else if (p % 4 == 0) {
+        Float4 v = *(const Float4 *)(row + key(p));
+        x[p] = v.x, x[p + 1] = v.y, x[p + 2] = v.z, x[p + 3] = v.w;
+      }
   }
 
-  /// The sums over all warps for this thread's four columns.
+  /// The sums over the slice's warps for this thread's four columns.
   LATHE_DEVICE_MEMBER void totals(const float *partials,
                                   float (&sum)[4]) const {
 #pragma unroll
-    for (int w = 0; w < D::kWarps; ++w) {
+    for (int w = 0; w < D::kSliceWarps; ++w) {
       Float4 x = *(const Float4 *)(partials + w * 2 * D::kColumns + quad());
       sum[0] = w == 0 ? x.x : sum[0] + x.x;
       sum[1] = w == 0 ? x.y : sum[1] + x.y;
@@ -200,36 +206,48 @@ private:
 
   /// Takes the state over one token and writes its output.
   LATHE_DEVICE_MEMBER void advance(int t) {
-    const float *row = slice.rows + t * D::kWidth;
+    const float *row = team.rows + t * D::kWidth;
     // The other buffer may still be read by threads that are one token behind.
-    float *partials = slice.partials + t % 2 * D::kWarps * 2 * D::kColumns;
+    float *partials = team.partials + (t % 2 * D::kTeam + slice) *
+                                          D::kSliceWarps * 2 * D::kColumns;
     float k[D::kKeys], d[4];
     products(row, partials, k);
-    syncTeam();
+    // Norms come from the whole team.
+    if (t == 0)
+      syncTeam();
+    else
+      syncSlice();
 
-    const DeltaFactors f = slice.factors[t];
+    const DeltaNorms norms = team.norms[t];
+    const DeltaGates gates = team.gates[t * D::kTeam + slice];
+    const float *v = row + 2 * D::kK + slice * D::kColumns + quad();
+    const float fromKey = -(gates.decay * norms.key);
     totals(partials, d);
 #pragma unroll
     for (int j = 0; j < 4; ++j)
-      d[j] = f.beta * fma(f.fromKey, d[j], row[2 * D::kK + quad() + j]);
+      d[j] = gates.beta * fma(fromKey, d[j], v[j]);
 #pragma unroll
     for (int p = 0; p < D::kKeys; ++p)
 #pragma unroll
       for (int j = 0; j < 4; ++j)
-        s[p][j] = fma(k[p], f.key * d[j], f.decay * s[p][j]);
-    if (slice.thread < D::kLanes) {
+        s[p][j] = fma(k[p], norms.key * d[j], gates.decay * s[p][j]);
+    // Warps take turns.
+    if (sliceWarp() == t % D::kSliceWarps && lane() < D::kLanes) {
       float o[4];
       totals(partials + D::kColumns, o);
-      *(Float4 *)(args.out + t * D::kOutStride + slice.head * D::kV +
-                  slice.column + quad()) = {
-          fma(f.query, o[0], f.dot * d[0]), fma(f.query, o[1], f.dot * d[1]),
-          fma(f.query, o[2], f.dot * d[2]), fma(f.query, o[3], f.dot * d[3])};
+      const float query = gates.decay * norms.query;
+      *(Float4 *)(args.out + t * D::kOutStride +
+                  (team.firstSlice + slice) * D::kColumns +
+                  quad()) = {fma(query, o[0], norms.dot * d[0]),
+                             fma(query, o[1], norms.dot * d[1]),
+                             fma(query, o[2], norms.dot * d[2]),
+                             fma(query, o[3], norms.dot * d[3])};
     }
   }
 };
 
 /// Conv, norms, gates and the delta rule for Cfg::kTokens tokens. Launch
-/// deltaStepBlocks(shape) blocks of kDeltaStepThreads threads with
+/// deltaStepBlocks(shape) blocks of deltaStepThreads(shape) threads with
 /// deltaStepShared(shape, kTokens) bytes.
 template <class Cfg>
 LATHE_DEVICE void
@@ -238,7 +256,8 @@ deltaStep(const LatheLaunch &ctx, const float *qkv, const float *a,
           const float *dtBias, float *convState, float *state, float *out) {
   const DeltaArgs args{qkv,    a,         b,     convWeight, aLog,
                        dtBias, convState, state, out};
-  DeltaStep<Cfg> stage(ctx, args, sharedMemory(), blockX(), gridX());
+  DeltaStep<Cfg, DeltaStepDims<Cfg>::kThreads, 1> stage(
+      ctx, args, sharedMemory(), blockX(), gridX());
   stage.prefetch();
   waitForPrevious();
   launchNext();

@@ -351,6 +351,18 @@ LATHE_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 /// a + b, never contracted with a product that a or b is.
 LATHE_DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 LATHE_DEVICE float rsqrt(float x) { return rsqrtf(x); }
+/// 1 / x within an ulp; 0 of an infinity.
+LATHE_DEVICE float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 2^x within 2 ulp; 0 far below.
+LATHE_DEVICE float exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 /// e^x within 2 ulp and a bit; for softmax, sigmoid and SiLU.
 LATHE_DEVICE float exp(float x) { return expf(x); }
 LATHE_DEVICE float log1p(float x) { return log1pf(x); }

@@ -38,7 +38,7 @@ void decode(Sequence<Other> &s, int first, Order order) {
                      .sharedBytes = kShape.sharedBytes(),
                      .order = order},
                     [&] { lathe::attentionDecodeRanges<Cfg>(ctx, args); });
-  emulator::runGrid({.gridX = Cfg::kHeads,
+  emulator::runGrid({.gridX = Cfg::kHeads * kShape.combineParts(),
                      .gridY = Cfg::kTokens,
                      .threads = kShape.combineThreads(),
                      .sharedBytes = kShape.combineSharedBytes(),

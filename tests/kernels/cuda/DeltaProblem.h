@@ -183,7 +183,7 @@ inline void launch(const Case &kernels, bool prefill, const Operands &o,
   };
   if (!prefill) {
     entry(kernels.step[step.tokens - 1], lathe::deltaStepBlocks(s),
-          lathe::kDeltaStepThreads, lathe::deltaStepShared(s, step.tokens));
+          lathe::deltaStepThreads(s), lathe::deltaStepShared(s, step.tokens));
     return;
   }
   entry(kernels.prepare, lathe::deltaPrepareBlocks(s, maxTokens),

@@ -348,6 +348,7 @@ constinit EmulatorTable state = {
     .fma = [](float a, float b, float c) { return std::fma(a, b, c); },
     .rsqrt = [](float x) { return float(1 / std::sqrt(double(x))); },
     .exp = [](float x) { return std::exp(x); },
+    .exp2 = [](float x) { return std::exp2(x); },
     .log1p = [](float x) { return std::log1p(x); },
     .logDouble = [](double x) { return std::log(x); },
 };

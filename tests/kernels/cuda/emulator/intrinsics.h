@@ -290,7 +290,9 @@ LATHE_DEVICE float fma(float a, float b, float c) {
 }
 LATHE_DEVICE float add(float a, float b) { return a + b; }
 LATHE_DEVICE float rsqrt(float x) { return latheEmulator->rsqrt(x); }
+LATHE_DEVICE float reciprocal(float x) { return 1.0f / x; }
 LATHE_DEVICE float exp(float x) { return latheEmulator->exp(x); }
+LATHE_DEVICE float exp2(float x) { return latheEmulator->exp2(x); }
 LATHE_DEVICE float log1p(float x) { return latheEmulator->log1p(x); }
 LATHE_DEVICE float maximum(float a, float b) { return a > b || b != b ? a : b; }
 LATHE_DEVICE float minimum(float a, float b) { return a < b || b != b ? a : b; }
