@@ -115,7 +115,8 @@ static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
   static constexpr StringRef matmul[] = {"matmul.cuh", "matmul_input.cuh"};
   static constexpr StringRef rows[] = {"rows.cuh"};
   static constexpr StringRef delta[] = {"delta_step.cuh"};
-  static constexpr StringRef deltaPrefill[] = {"delta_prefill.cuh"};
+  static constexpr StringRef deltaPrefill[] = {"delta_prefill.cuh",
+                                               "delta_step.cuh"};
   static constexpr StringRef attention[] = {"attention_decode.cuh"};
   static constexpr StringRef attentionPrefill[] = {"attention_prefill.cuh"};
   bool prefill = func.getSchedule()->getPrefill();
