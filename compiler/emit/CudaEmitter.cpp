@@ -124,7 +124,7 @@ static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
   case kernel::Anchor::Linear:
     return prefill ? ArrayRef(matmul) : ArrayRef(matvec);
   case kernel::Anchor::Delta:
-    return prefill ? deltaPrefill : delta;
+    return prefill ? ArrayRef(deltaPrefill) : ArrayRef(delta);
   case kernel::Anchor::Attention:
     return prefill ? attentionPrefill : attention;
   default:

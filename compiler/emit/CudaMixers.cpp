@@ -52,7 +52,7 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = deltaStepShared(shape, tokens),
-           .resident = kDeltaStepResident});
+           .resident = deltaStepResident(shape)});
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);
@@ -61,7 +61,7 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = deltaStepShared(shape, 1),
-           .resident = kDeltaStepResident});
+           .resident = deltaStepResident(shape)});
     kernel.code.line("");
   }
   entry("_prepare", "deltaPrepare",

@@ -178,6 +178,8 @@ Status CudaEngine::launch(const PlannedEntry &entry,
   }
   for (const Stage &stage : kernels[size_t(launch.kernel)].stages) {
     const PlannedStage &planned = *stage.planned;
+    if (!planned.entry.ends_with(bindings.only))
+      continue;
     cuda::LaunchShape shape;
     shape.gridX = unsigned(planned.blocks);
     if (planned.tokensPerBlock > 0)
@@ -451,8 +453,11 @@ Status CudaEngine::reset() {
 }
 
 void CudaEngine::skipTo(int64_t position) {
-  nextPosition = position;
+  restart();
+  nextPosition = lastRunStart = backlog.first = position;
   devicePosition = -1;
+  placed = {};
+  rowsAreInTrunk = false;
 }
 
 } // namespace lathe

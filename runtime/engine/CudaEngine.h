@@ -95,6 +95,7 @@ private:
   struct Bindings {
     cuda::DeviceAddress inputs[2] = {0, 0};
     cuda::DeviceAddress step = 0;
+    std::string_view only{}; ///< of a kernel, stages whose entry ends so
   };
 
   CudaEngine(cuda::Context &context, const Plan &plan,
@@ -141,6 +142,7 @@ private:
   RowsView keptRows(int64_t at, int64_t count) override;
   Status settleBacklog() override;
   Status sendSampling();
+  Status settleStates();
 
   cuda::DeviceAddress roundAt(size_t offset) const;
   Status queueDrafts(int64_t drafts, int *count);

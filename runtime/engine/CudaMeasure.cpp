@@ -10,6 +10,9 @@ namespace lathe {
 
 using cuda::DeviceAddress;
 
+/// The entry of a prompt's kernel that folds in pending tokens.
+static constexpr std::string_view kSettleSuffix = "_settle";
+
 /// What a state holds as floats, in the order that Engine::state() promises.
 static std::vector<float> decode(const PlannedState &state,
                                  const std::vector<std::byte> &bytes,
@@ -41,7 +44,23 @@ static std::vector<float> decode(const PlannedState &state,
   return ordered;
 }
 
+/// Folds in what is pending.
+Status CudaEngine::settleStates() {
+  const PlannedEntry *entry = plan.find("trunk", 1, /*preferPrefill=*/true);
+  if (pendingTokens == 0 || !entry)
+    return absl::OkStatus();
+  int count = 0;
+  LATHE_RETURN_IF_ERROR(sendStep(*entry, 0, nextPosition));
+  LATHE_RETURN_IF_ERROR(
+      launchAll(*entry, 0, -1, {.only = kSettleSuffix}, &count));
+  pendingTokens = 0;
+  devicePosition = -1;
+  placed = {};
+  return absl::OkStatus();
+}
+
 StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
+  LATHE_RETURN_IF_ERROR(settleStates());
   for (size_t i = 0; i < plan.states.size(); ++i) {
     const PlannedState &state = plan.states[i];
     if (state.name != name)

@@ -1,6 +1,7 @@
 //===- Bench.cpp - infer bench: rates against the memory's limit ----------===//
 
 #include "tools/infer/BenchCuda.h"
+#include "tools/infer/BenchRounds.h"
 #include "tools/infer/LoadedModel.h"
 #include "tools/infer/Verbs.h"
 
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 namespace lathe::cli {
 
@@ -26,8 +28,7 @@ struct Row {
   /// Read bandwidth in bytes per second, taken right before each repetition:
   /// a shared machine changes from second to second.
   std::vector<double> bandwidths;
-  SpecStats rounds; ///< of all repetitions; speculation only
-  bool forced = false;
+  std::optional<RoundsRow> rounds; ///< speculation only
 
   double rate() const { return median(rates); }
   double bandwidth() const { return median(bandwidths); }
@@ -52,14 +53,6 @@ double secondsSince(Clock::time_point start) {
 }
 
 } // namespace
-
-/// Fixed ids that stay inside any vocabulary.
-static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(int32_t((i * 7919 + 13) % vocab));
-  return ids;
-}
 
 static StatusOr<Row> benchPrompt(Engine &engine, int64_t tokens,
                                  int repetitions) {
@@ -118,73 +111,6 @@ static StatusOr<Row> benchDecode(const LoadedModel &model, int64_t tokens,
   return row;
 }
 
-static std::string listOf(const std::vector<double> &values) {
-  std::string text;
-  char number[32];
-  for (double value : values) {
-    std::snprintf(number, sizeof number, "%g", value);
-    text += (text.empty() ? "" : ",") + std::string(number);
-  }
-  return text;
-}
-
-static void addTo(SpecStats &sum, const SpecStats &more) {
-  sum.rounds += more.rounds;
-  sum.tokens += more.tokens;
-  sum.seconds += more.seconds;
-  for (size_t i = 0; i < sum.proposed.size(); ++i) {
-    sum.proposed[i] += more.proposed[i];
-    sum.accepted[i] += more.accepted[i];
-  }
-}
-
-/// Rounds of --spec until `tokens` are there.
-static StatusOr<Row> benchRounds(const LoadedModel &model,
-                                 const BenchOptions &options, int64_t tokens,
-                                 int64_t depth) {
-  Engine &engine = *model.engine;
-  Row row;
-  row.forced = !options.accept.empty();
-  row.test = "tg" + std::to_string(tokens) + " " + options.model.spec;
-  if (depth > 0)
-    row.test += " @ d" + std::to_string(depth);
-  if (row.forced)
-    row.test += ", acceptance forced to " + listOf(options.accept);
-  engine.forceAcceptance(options.accept);
-  const auto prompt = tokensFor(std::max<int64_t>(depth, 1), engine.vocab());
-  for (int i = -1; i < options.repetitions; ++i) {
-    LATHE_RETURN_IF_ERROR(engine.reset());
-    LATHE_ASSIGN_OR_RETURN(Speculator speculator,
-                           Speculator::create(engine, model.spec));
-    speculator.note(prompt);
-    LATHE_RETURN_IF_ERROR(engine.prompt(prompt));
-    LATHE_ASSIGN_OR_RETURN(int32_t token, engine.sample());
-    const auto start = Clock::now();
-    while (speculator.stats().tokens < tokens) {
-      LATHE_ASSIGN_OR_RETURN(Round round, speculator.next(token));
-      token = round.chosen().back();
-    }
-    if (i < 0)
-      continue;
-    row.rates.push_back(double(speculator.stats().tokens) /
-                        secondsSince(start));
-    addTo(row.rounds, speculator.stats());
-  }
-  return row;
-}
-
-static void printRounds(const Row &row) {
-  const SpecStats &stats = row.rounds;
-  std::printf("\n%s: %.2f tokens and %.3f ms per round; accepted%s",
-              row.test.c_str(), double(stats.tokens) / double(stats.rounds),
-              1e3 * stats.seconds / double(stats.rounds),
-              row.forced ? ", forced," : "");
-  for (size_t i = 0; i < stats.proposed.size() && stats.proposed[i] > 0; ++i)
-    std::printf(" %lld/%lld", static_cast<long long>(stats.accepted[i]),
-                static_cast<long long>(stats.proposed[i]));
-  std::printf("\n");
-}
-
 static void printTable(const std::vector<Row> &rows) {
   std::printf("| test | tok/s | ms/token | MB/token | GB/s | readable GB/s | "
               "%% |\n|---|---:|---:|---:|---:|---:|---:|\n");
@@ -200,8 +126,8 @@ static void printTable(const std::vector<Row> &rows) {
   }
   std::printf("\n%%: of the read bandwidth, measured before each repetition\n");
   for (const Row &row : rows)
-    if (row.rounds.rounds > 0)
-      printRounds(row);
+    if (row.rounds)
+      std::printf("\n%s\n", describe(*row.rounds).c_str());
 }
 
 static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
@@ -219,15 +145,8 @@ static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
       entry["read_bandwidth_bytes_s"] = row.bandwidth();
       entry["percent_of_read_bandwidth"] = row.percent();
     }
-    if (row.rounds.rounds > 0) {
-      const SpecStats &stats = row.rounds;
-      entry["acceptance_forced"] = row.forced;
-      entry["rounds"] = stats.rounds;
-      entry["tokens_per_round"] = double(stats.tokens) / double(stats.rounds);
-      entry["ms_per_round"] = 1e3 * stats.seconds / double(stats.rounds);
-      entry["proposed"] = stats.proposed;
-      entry["accepted"] = stats.accepted;
-    }
+    if (row.rounds)
+      entry.update(toJson(*row.rounds));
     json["results"].push_back(entry);
   }
   std::printf("%s\n", json.dump(2).c_str());
@@ -256,18 +175,6 @@ static int64_t contextFor(const BenchOptions &options) {
   // A round may go beyond the tokens that were asked for.
   step += kMaxStepTokens;
   return std::max(most, step + *std::ranges::max_element(options.depths));
-}
-
-static Status checkAccept(const BenchOptions &options) {
-  double before = 1;
-  for (double share : options.accept) {
-    if (!(share >= 0 && share <= before))
-      return usageError("--accept: expected shares from 1 down to 0, a draft "
-                        "being accepted only behind the one before it, found " +
-                        listOf(options.accept));
-    before = share;
-  }
-  return absl::OkStatus();
 }
 
 Status bench(const BenchOptions &given) {
@@ -300,8 +207,9 @@ Status bench(const BenchOptions &given) {
       rows.push_back(row);
       if (model.spec.mode == SpecOptions::Mode::Off)
         continue;
-      LATHE_ASSIGN_OR_RETURN(row, benchRounds(model, options, tokens, depth));
-      rows.push_back(row);
+      LATHE_ASSIGN_OR_RETURN(RoundsRow rounds,
+                             benchRounds(model, options, tokens, depth));
+      rows.push_back({rounds.test, rounds.rates, 0, {}, rounds});
     }
   if (options.json)
     printJson(rows, model);

@@ -62,11 +62,11 @@ static std::unique_ptr<ObjectCache> openCache(const ModelOptions &options) {
 }
 
 /// What the rounds of --spec need beyond plain decoding.
-static Status addSpeculation(const ModelOptions &options, bool cpu,
+static Status addSpeculation(const ModelOptions &options,
                              CompileOptions &compile) {
   LATHE_ASSIGN_OR_RETURN(SpecOptions spec, parseSpec(options.spec));
   LATHE_ASSIGN_OR_RETURN(DraftVocab vocab, parseDraftVocab(options.draftVocab));
-  if (spec.mode == SpecOptions::Mode::Off || !cpu)
+  if (spec.mode == SpecOptions::Mode::Off)
     return absl::OkStatus();
   compile.replay = true;
   compile.mtp = spec.mode != SpecOptions::Mode::Lookup;
@@ -89,7 +89,7 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
   if (!options.prefillForm.empty())
     compile.prefillForm = options.prefillForm;
   compile.decodeTokens = options.decodeTokens;
-  LATHE_RETURN_IF_ERROR(addSpeculation(options, cpu, compile));
+  LATHE_RETURN_IF_ERROR(addSpeculation(options, compile));
   compile.strict = options.strict;
   compile.graphFile = options.graph;
   compile.threads = options.threads > 0 ? options.threads : coreCount();

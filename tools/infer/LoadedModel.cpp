@@ -157,14 +157,14 @@ static StatusOr<std::vector<int32_t>> draftIdsOf(const ModelOptions &options,
 /// text so far, which a user who asked for MTP is told.
 static Status settleSpec(const ModelOptions &options, LoadedModel &model) {
   LATHE_ASSIGN_OR_RETURN(model.spec, parseSpec(options.spec));
-  if (model.cudaEngine && model.spec.mode != SpecOptions::Mode::Off) {
-    if (options.spec != "auto")
-      return usageError("--spec: rounds of several tokens run on the CPU only "
-                        "so far; give --device cpu or --spec none");
+  // A bundle may have been compiled without rounds.
+  bool any = false;
+  for (int64_t tokens : stepTokens(model.spec))
+    any |= tokens > 1 && model.engine->canVerify(tokens);
+  if (options.spec == "auto" && !any)
     model.spec = {};
-  }
   const std::string &problem = model.compiled->mtpProblem;
-  if (problem.empty() || model.cudaEngine)
+  if (problem.empty())
     return absl::OkStatus();
   if (model.spec.mode == SpecOptions::Mode::Mtp)
     model.spec.mode = SpecOptions::Mode::Lookup;
@@ -212,10 +212,14 @@ static Status createCuda(const ModelOptions &options, int64_t context,
   engine.programmatic = !options.noOverlap;
   engine.progress = progress;
   auto weights = model.files->weights();
+  const Plan &plan = model.compiled->plan;
+  LATHE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, draftIdsOf(options, model));
+  auto withDraft = withDraftHead(*weights, plan, ids);
   LATHE_ASSIGN_OR_RETURN(auto created,
-                         CudaEngine::create(*model.cuda, model.compiled->plan,
+                         CudaEngine::create(*model.cuda, plan,
                                             model.compiled->images,
-                                            weights.get(), engine));
+                                            withDraft.get(), engine));
+  LATHE_RETURN_IF_ERROR(created->setDraftIds(std::move(ids)));
   model.cudaEngine = created.get();
   model.engine = std::move(created);
   return absl::OkStatus();

@@ -73,7 +73,10 @@ constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
   return deltaStepTeamBytes(s, tokens);
 }
 /// Blocks per SM that bound the registers: one may start while another ends.
-constexpr int kDeltaStepResident = 4;
+/// What is folded in needs more of them.
+constexpr int deltaStepResident(const CudaDeltaShape &s) {
+  return s.replay ? 3 : 4;
+}
 
 //===----------------------------------------------------------------------===//
 // Prefill: deltaPrepare fills the scratch, deltaScan runs over it.

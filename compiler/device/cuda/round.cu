@@ -12,10 +12,11 @@ namespace lathe {
 
 /// Copies the row of the last accepted token, `vectors` 16-byte words.
 LATHE_KERNEL(256, 1)
-round_row(const LatheRound *round, const Vec4 *rows, Vec4 *to, int vectors) {
+round_row(const LatheRound *round, const Float4 *rows, Float4 *to,
+          int vectors) {
   waitForPrevious();
   launchNext();
-  const Vec4 *from = rows + (i64)round->accepted * vectors;
+  const Float4 *from = rows + (i64)round->accepted * vectors;
   for (int i = blockX() * threadCount() + threadX(); i < vectors;
        i += gridX() * threadCount())
     to[i] = loadFresh(from + i);
