@@ -163,6 +163,25 @@ static Status writeLogits(const std::string &path, const Session &session,
   return writer.commit();
 }
 
+/// The states that no position tells apart; those of a KV cache end in what the
+/// next step overwrites.
+static Status writeStates(const std::string &path, const LoadedModel &model) {
+  std::vector<TensorSpec> specs;
+  std::vector<std::vector<float>> values;
+  for (const PlannedState &state : model.compiled->plan.states) {
+    if (state.kind == StateKind::Kv)
+      continue;
+    specs.push_back({state.name, DType::F32, state.dims});
+    LATHE_ASSIGN_OR_RETURN(values.emplace_back(),
+                           model.engine->state(state.name));
+  }
+  LATHE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                         SafetensorsWriter::create(path, specs, {}));
+  for (size_t i = 0; i < specs.size(); ++i)
+    LATHE_RETURN_IF_ERROR(writer.write(specs[i].name, 0, bytesOf(values[i])));
+  return writer.commit();
+}
+
 static double rate(int64_t tokens, double milliseconds) {
   return milliseconds > 0 ? double(tokens) / milliseconds * 1e3 : 0;
 }
@@ -290,6 +309,8 @@ Status run(const RunOptions &options) {
   if (!options.logitsFile.empty())
     LATHE_RETURN_IF_ERROR(writeLogits(options.logitsFile, session,
                                       result.tokens, model.engine->vocab()));
+  if (!options.statesFile.empty())
+    LATHE_RETURN_IF_ERROR(writeStates(options.statesFile, model));
   if (options.json)
     printJson(model, session, result, text);
   else

@@ -42,7 +42,7 @@ struct ModelOptions {
 struct RunOptions {
   ModelOptions model;
   std::optional<std::string> prompt;
-  std::string promptFile, tokenIds, logitsFile;
+  std::string promptFile, tokenIds, logitsFile, statesFile;
   int64_t maxTokens = -1;
   std::optional<float> temperature, topP, minP;
   std::optional<int> topK;

@@ -117,6 +117,9 @@ static void addRun(CLI::App &app, RunOptions &o) {
   verb->add_flag("--json", o.json, "One JSON object on stdout");
   verb->add_option("--logits", o.logitsFile,
                    "Write input_ids and logits of every position "
+                   "(safetensors); without speculation");
+  verb->add_option("--states", o.statesFile,
+                   "Write the trunk's conv and recurrent states at the end "
                    "(safetensors)");
 }
 
