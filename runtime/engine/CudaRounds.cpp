@@ -37,19 +37,6 @@ Status CudaEngine::startMtp() {
               draftIds.size() * sizeof(int32_t));
 }
 
-Status CudaEngine::choose(std::string_view head, RowsView hidden,
-                          int64_t position, std::span<int32_t> tokens) {
-  Input input;
-  input.rows = hidden;
-  LATHE_ASSIGN_OR_RETURN(RowsView logits,
-                         run(head, {&input, 1}, hidden.rows, position - 1));
-  int count = 0;
-  LATHE_RETURN_IF_ERROR(queueChoice(
-      reinterpret_cast<DeviceAddress>(logits.data),
-      *entryFor(head, hidden.rows), &count, hidden.rows, head == "draft_head"));
-  return takeChoices(tokens);
-}
-
 Status CudaEngine::keepRows(RowsView rows, int64_t at) {
   return stream.copyOnDevice(
       reinterpret_cast<DeviceAddress>(keptRows(at, rows.rows).data),
