@@ -225,7 +225,7 @@ static Status createCuda(const ModelOptions &options, int64_t context,
   return absl::OkStatus();
 }
 
-StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
+static StatusOr<LoadedModel> loadOnce(const ModelOptions &options) {
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, open(options));
   LATHE_RETURN_IF_ERROR(compile(options, model, false));
   LATHE_ASSIGN_OR_RETURN(int64_t context, contextOf(options, model));
@@ -246,6 +246,19 @@ StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
     std::fprintf(stderr, "\r\033[K");
   LATHE_RETURN_IF_ERROR(settleSpec(options, model));
   return model;
+}
+
+StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
+  auto model = loadOnce(options);
+  if (model.ok() || options.spec != "auto" || exitCode(model.status()) != 4)
+    return model;
+  // The MTP layer may be what does not fit, and nobody asked for it.
+  ModelOptions plain = options;
+  plain.spec = "none";
+  auto without = loadOnce(plain);
+  if (without.ok() && !options.quiet)
+    std::fprintf(stderr, "without speculation, for which there is no room\n");
+  return without;
 }
 
 } // namespace lathe::cli

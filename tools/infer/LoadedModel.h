@@ -27,7 +27,8 @@ struct LoadedModel {
   SpecOptions spec;   ///< what the options ask for and the model allows
 };
 
-/// Opens, compiles, checks that it fits, and loads.
+/// Opens, compiles, checks that it fits, and loads; with --spec auto without
+/// speculation where there is no room for it.
 StatusOr<LoadedModel> loadModel(const ModelOptions &options);
 
 /// Opens and plans only; `memory` is for the context that the options name,
