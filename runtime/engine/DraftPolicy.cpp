@@ -13,9 +13,12 @@ static constexpr double kMemory = 0.95, kUnseen = 0.985;
 static constexpr double kPriorShare = 0.7, kPriorWeight = 2;
 /// Cost of a draft that was never tried, in plain rounds: less than it is.
 static constexpr double kHopedCost = 0.1;
+/// Estimates err, and the highest of several errs upwards: drafts must promise
+/// this much more than a plain round.
+static constexpr double kMargin = 1.1;
 
 double DraftPolicy::Cost::median() const {
-  std::array<double, 5> sorted = samples;
+  auto sorted = samples;
   auto end = sorted.begin() + std::min<int64_t>(count, int64_t(sorted.size()));
   std::sort(sorted.begin(), end);
   return sorted[size_t(end - sorted.begin() - 1) / 2];
@@ -51,7 +54,7 @@ DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) {
   DraftChoice best;
   if (of(DraftSource::None).costs[0].count < kPlainRounds)
     return best;
-  double bestRate = 1 / costOf(best);
+  double bestRate = kMargin / costOf(best);
   for (auto [source, there] :
        {std::pair{DraftSource::Mtp, mtp}, {DraftSource::Lookup, lookup}}) {
     if (!there)

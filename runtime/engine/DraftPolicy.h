@@ -48,9 +48,9 @@ public:
   double costOf(DraftChoice choice) const;
 
 private:
-  /// The median of the last few, so that one slow round changes nothing.
+  /// The median of the last few, so that a slow round changes nothing.
   struct Cost {
-    std::array<double, 5> samples{};
+    std::array<double, 15> samples{};
     int64_t count = 0;
     void add(double seconds) {
       samples[size_t(count++) % samples.size()] = seconds;

@@ -89,7 +89,9 @@ Status Engine::endRun(std::span<const int32_t> tokens, bool decode) {
     backlog.tokens.insert(backlog.tokens.end(), tokens.begin() + skip,
                           tokens.end());
   }
-  pendingTokens = replays && decode ? int64_t(tokens.size()) : 0;
+  // A single token is in the states at once.
+  const bool pending = replays && decode && tokens.size() > 1;
+  pendingTokens = pending ? int64_t(tokens.size()) : 0;
   lastRunStart = nextPosition;
   nextPosition += int64_t(tokens.size());
   return absl::OkStatus();

@@ -19,7 +19,8 @@
 // the state as they did when they were new, but now for good: S is written
 // after the last of them. Of the new ones S is not to know yet; from the second
 // on they read what the one before left in a copy of the block's columns. A
-// launch of no new tokens only settles the state.
+// launch of no new tokens only settles the state, and a single new token, which
+// nobody takes back, goes over it for good as well.
 //
 //===----------------------------------------------------------------------===//
 
@@ -108,6 +109,7 @@ static void stepColumns(const DeltaStepHead &h, int column) {
   using D = DeltaDims<Cfg>;
   const StateColumns state{h.state + column, D::kV};
   const StateColumns ahead{h.ahead, kStepColumns};
+  const bool single = h.tokens == h.folded + 1;
   StateReads<kVectors> reads = firstReads<Cfg, kVectors>(h, column);
   f32x16 row[kVectors], d[kVectors];
   for (int t = 0; t < h.tokens; ++t) {
@@ -120,7 +122,8 @@ static void stepColumns(const DeltaStepHead &h, int column) {
         store(h.out + (i64)(t - h.folded) * D::kOutStride + column + j * 16,
               fma(decay, reads.q[j], h.dots[t] * d[j]));
     }
-    const bool last = t + 1 == h.tokens, kept = !Cfg::kReplay || t < h.folded;
+    const bool last = t + 1 == h.tokens;
+    const bool kept = !Cfg::kReplay || t < h.folded || single;
     if (last && !kept)
       return;
     const StateColumns from = !Cfg::kReplay || t <= h.folded ? state : ahead;
@@ -150,10 +153,7 @@ static void stepBlocks(const DeltaStepHead &h) {
 }
 
 template <class Cfg> static void stepHead(const DeltaStepHead &h) {
-  // One token without replay, or one on top of one that is folded in.
-  const bool twoPasses =
-      h.tokens == 1 || (Cfg::kReplay && h.tokens == 2 && h.folded == 1);
-  if (twoPasses && Cfg::kValueDim % (16 * kTwoPassVectors) == 0)
+  if (h.tokens == 1 && Cfg::kValueDim % (16 * kTwoPassVectors) == 0)
     stepBlocks<Cfg, kTwoPassVectors>(h);
   else
     stepBlocks<Cfg, kStepVectors>(h);

@@ -103,6 +103,7 @@ public:
       if (!first)
         syncTeam();
       begin();
+      storeState();
     }
   }
 
@@ -154,6 +155,9 @@ private:
         fold();
   }
 
+  /// Nobody takes back a single token: it goes over the state for good.
+  static constexpr bool kSettles = !Cfg::kReplay || Cfg::kTokens == 1;
+
   /// Takes the state over the pending tokens, for good.
   LATHE_DEVICE_MEMBER void fold() {
     inputs.convolvePending(args, team, position, pending);
@@ -162,7 +166,8 @@ private:
 #pragma unroll 1
     for (int t = 0; t < pending; ++t)
       advance<false>(t);
-    storeState();
+    if constexpr (!kSettles)
+      storeState();
     syncTeam(); // the rows are free
   }
 
@@ -177,8 +182,8 @@ private:
 #pragma unroll 1
     for (int t = 0; t < D::kTokens; ++t)
       advance<true>(t);
-    // With replay these tokens are pending, and the next step folds them in.
-    if constexpr (!Cfg::kReplay)
+    // Else these tokens are pending, and the next step folds them in.
+    if constexpr (kSettles)
       storeState();
   }
 

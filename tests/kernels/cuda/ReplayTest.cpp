@@ -66,7 +66,7 @@ public:
     out.insert(out.end(), fresh.begin(),
                fresh.begin() + (long)step.counted * p.outStride);
     position += step.counted;
-    pending = prefill ? 0 : step.counted;
+    pending = prefill || step.tokens == 1 ? 0 : step.counted;
   }
 
   /// Settles the state; the conv ring as the kernel without replay leaves it.

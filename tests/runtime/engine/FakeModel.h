@@ -124,7 +124,7 @@ private:
       const int count = argument<int>(arguments, 1);
       return [=] {
         step->position += count;
-        step->pending = count;
+        step->pending = count > 1 ? count : 0;
       };
     }
     if (entry == "round_accept") {
