@@ -33,6 +33,10 @@ struct PipelineOptions {
   int64_t sms = 0; ///< multiprocessors; 0: a common card's
   /// Fail when an operation misses its fused kernel.
   bool strict = false;
+  bool replay = false; ///< states that take back tokens: see replay-states
+  /// See draft-head; no rows: drafts use the head.
+  int64_t draftRows = 0;
+  std::string draftFormat = "full";
 };
 
 /// Called with a stage's name ("graph", "fused", "kernel", "plan") and the

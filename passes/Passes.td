@@ -10,6 +10,35 @@
 
 include "mlir/Pass/PassBase.td"
 
+def ReplayStates : Pass<"replay-states", "::mlir::ModuleOp"> {
+  let summary = "Let recurrent states take back the tokens of their last step";
+  let description = [{
+    Gives every conv and recurrent state the `replay` form (ir/SPEC.md): the
+    state is kept as it was before the last step, beside what the tokens of that
+    step were made of, and the next step begins by folding in those that count.
+    A verified draft is accepted or rejected by saying how many count. The
+    meaning of the functions stays the same, bit for bit.
+
+    Runs first, for speculation only.
+  }];
+}
+
+def DraftHead : Pass<"draft-head", "::mlir::ModuleOp"> {
+  let summary = "Add a cheap copy of the head for drafts";
+  let description = [{
+    Adds `@draft_head`: @head with `rows` rows of its weight in `format`. The
+    loader makes the weight "<name>.draft" from the head's: rows of the tokens
+    that drafts may propose, rounded to the format. What it costs in exactness
+    changes how often drafts are accepted, never what is generated.
+
+    Runs on graph functions, before fuse-kernels.
+  }];
+  let options = [
+    Option<"rows", "rows", "int64_t", "0", "Tokens that drafts may propose">,
+    Option<"format", "format", "std::string", "\"full\"",
+           "int4, nvfp4, or full: as the head">];
+}
+
 def FuseKernels : Pass<"fuse-kernels", "::mlir::ModuleOp"> {
   let summary = "Outline the graph of every function into fused kernels";
   let description = [{
@@ -19,7 +48,7 @@ def FuseKernels : Pass<"fuse-kernels", "::mlir::ModuleOp"> {
     epilogue, norms and elementwise producers its prologue. Each group becomes
     a kernel.func and a kernel.launch.
 
-    Must run first. What cannot be fused becomes a kernel of its own, with a
+    Runs on graph functions. What cannot be fused becomes a kernel of its own, with a
     remark, or an error with `strict`.
   }];
   let options = [
@@ -47,8 +76,9 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
   let description = [{
     For each count in `decode` a copy `@f.tN`, and for `prefill` a copy `@f.pN`,
     with kernels of their own that carry a schedule. The originals disappear.
-    A function with `lathe.max_tokens` gets a smaller prefill (a head whose
-    logits are wide, for one).
+    A function with `lathe.max_tokens` gets no copy for more (a head whose
+    logits are wide, for one): a smaller prefill, and none that a decode copy
+    makes useless.
     `prefill-form` is how a prefill holds activations. For a CPU, with integer
     weights: int15 as exactly as decode, int8 in half the time, mixed int8
     behind norms and int15 elsewhere. For a GPU: half, split as exactly as

@@ -38,14 +38,23 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   ScheduleCudaOptions cuda;
   cuda.arch = options.target;
   cuda.sms = options.sms;
+  std::vector<std::unique_ptr<Pass>> fusion;
+  if (options.replay)
+    fusion.push_back(createReplayStates());
+  if (options.draftRows > 0) {
+    DraftHeadOptions draft;
+    draft.rows = options.draftRows;
+    draft.format = options.draftFormat;
+    fusion.push_back(createDraftHead(draft));
+  }
   auto kernels =
       list(createAssignLayouts(), createSpecializeTokens(specialize));
   if (options.target != "cpu")
     kernels.push_back(createScheduleCuda(cuda));
   kernels.push_back(createMergeKernels());
 
-  if (failed(stage("graph", {})) ||
-      failed(stage("fused", list(createFuseKernels(fuse)))) ||
+  fusion.push_back(createFuseKernels(fuse));
+  if (failed(stage("graph", {})) || failed(stage("fused", std::move(fusion))) ||
       failed(stage("kernel", std::move(kernels))) ||
       failed(stage("plan", list(createPlanMemory()))))
     return failure();

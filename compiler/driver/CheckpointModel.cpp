@@ -7,7 +7,10 @@ static std::string shapeText(int64_t rows, int64_t cols) {
 }
 
 ModelInput inputOf(const Checkpoint &checkpoint, const JsonValue &config) {
-  ModelInput input{config, checkpoint.hasModule("mtp.fc"), nullptr};
+  ModelInput input{config, checkpoint.hasModule("mtp.fc"), nullptr, nullptr};
+  input.readable = [&checkpoint](std::string_view module) {
+    return checkpoint.describe(std::string(module)).status();
+  };
   input.describe = [&checkpoint](std::string_view module, int64_t rows,
                                  int64_t cols) -> StatusOr<WeightDesc> {
     LATHE_ASSIGN_OR_RETURN(WeightDesc desc,

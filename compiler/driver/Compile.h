@@ -37,6 +37,12 @@ struct CompileOptions {
   bool strict = false;
   /// Compile the MTP layer too, and so load its weights.
   bool mtp = false;
+  bool replay = false; ///< states that take back tokens: see passes/Passes.td
+  /// With MTP: how many tokens drafts choose from (-1: by cost), and the format
+  /// of their head: full, int4, nvfp4, or empty: full where the head has 4
+  /// bits, else int4. Where that is the head itself, drafts use it.
+  int64_t draftVocab = -1;
+  std::string draftHead;
   bool halfKv = false; ///< KV caches in f16 (CUDA only), else f32
   /// Compile decode steps as persistent kernels too (CUDA only).
   bool persistent = false;
@@ -55,6 +61,10 @@ struct ModelInput {
   /// The storage format of a weight by canonical module name and shape.
   std::function<StatusOr<WeightDesc>(std::string_view, int64_t, int64_t)>
       describe;
+  /// Whether a module's weight is there in a supported format; may be null.
+  /// An MTP layer that is not is left out, which CompiledModel::mtpProblem
+  /// says.
+  std::function<Status(std::string_view)> readable = nullptr;
 };
 
 /// Compiles for the CPU. Errors: modelError for what the checkpoint or the

@@ -14,7 +14,8 @@ using Clock = std::chrono::steady_clock;
 static constexpr char kRuntimeName[] = "runtime";
 static constexpr char kRuntimeText[] =
     "#include \"compiler/device/cuda/runtime.cu\"\n"
-    "#include \"compiler/device/cuda/sample.cu\"\n";
+    "#include \"compiler/device/cuda/sample.cu\"\n"
+    "#include \"compiler/device/cuda/round.cu\"\n";
 
 /// Notes what each entry needs and checks that it can be launched.
 static Status takeResources(const CudaTarget &target,

@@ -54,15 +54,44 @@ private:
 
 } // namespace
 
+/// Builds the family's graph. An MTP layer that cannot be read is left out and
+/// `problem` says why; one of the wrong shape is an error like any other.
+static StatusOr<models::Model> buildFamily(MLIRContext &context,
+                                           const ModelInput &input,
+                                           const CompileOptions &options,
+                                           std::string &problem) {
+  models::WeightCatalog catalog = [&](std::string_view module, int64_t rows,
+                                      int64_t cols) -> StatusOr<WeightDesc> {
+    if (input.readable && module.starts_with("mtp."))
+      if (Status status = input.readable(module); !status.ok()) {
+        problem = messageOf(status);
+        return WeightDesc{WeightFormat::BF16, rows, cols, 0, false};
+      }
+    return input.describe(module, rows, cols);
+  };
+  auto build = [&](bool mtp) {
+    return models::buildModel(&context,
+                              {input.config, mtp, catalog, options.halfKv});
+  };
+  if (!options.mtp || !input.hasMtpWeights) {
+    if (options.mtp)
+      problem = "the checkpoint has no MTP weights";
+    return build(false);
+  }
+  LATHE_ASSIGN_OR_RETURN(models::Model model, build(true));
+  if (!problem.empty())
+    return build(false);
+  if (!model.hasMtp)
+    problem = "config.json names no MTP layer";
+  return model;
+}
+
 static StatusOr<models::Model> buildGraph(MLIRContext &context,
                                           const ModelInput &input,
-                                          const CompileOptions &options) {
-  models::WeightCatalog catalog = input.describe;
-  LATHE_ASSIGN_OR_RETURN(
-      models::Model model,
-      models::buildModel(&context,
-                         {input.config, options.mtp && input.hasMtpWeights,
-                          catalog, options.halfKv}));
+                                          const CompileOptions &options,
+                                          std::string &mtpProblem) {
+  LATHE_ASSIGN_OR_RETURN(models::Model model,
+                         buildFamily(context, input, options, mtpProblem));
   if (options.graphFile.empty())
     return model;
   context.loadDialect<kernel::KernelDialect, plan::PlanDialect>();
@@ -71,6 +100,50 @@ static StatusOr<models::Model> buildGraph(MLIRContext &context,
   if (!model.module)
     return modelError(diagnostics.errors);
   return model;
+}
+
+/// Bytes of the weights that a decode step reads.
+static int64_t stepBytes(ModuleOp module) {
+  int64_t bytes = 0;
+  for (StringRef name : {"trunk", "head"})
+    if (auto func = module.lookupSymbol<func::FuncOp>(name))
+      func.walk([&](graph::LinearOp linear) {
+        bytes += linear.getWeight().getType().getDesc().byteSize();
+      });
+  return bytes;
+}
+
+/// Fewer tokens to choose from are more drafts that miss; so many that a
+/// draft's head costs less than a hundredth of the step are worth their cost.
+static int64_t draftRowsByCost(WeightDesc draft, int64_t step) {
+  constexpr int64_t kFewest = 16384, kShare = 128;
+  const int64_t vocab = draft.rows;
+  while (draft.rows > kFewest && draft.byteSize() > step / kShare)
+    draft.rows =
+        std::max(int64_t(llvm::bit_floor(uint64_t(draft.rows - 1))), kFewest);
+  return std::min(draft.rows, vocab);
+}
+
+static void chooseDraftHead(ModuleOp module, const CompileOptions &options,
+                            PipelineOptions &pipeline) {
+  auto head = module.lookupSymbol<func::FuncOp>("head");
+  if (!head || head.getBody().getOps<graph::LinearOp>().empty())
+    return;
+  graph::LinearOp linear = *head.getBody().getOps<graph::LinearOp>().begin();
+  WeightDesc desc = linear.getWeight().getType().getDesc();
+  const int64_t vocab = desc.rows;
+  pipeline.draftFormat = options.draftHead.empty()
+                             ? (desc.group > 0 ? "full" : "int4")
+                             : options.draftHead;
+  if (pipeline.draftFormat != "full") {
+    desc.format = WeightFormat::NvFp4; // the sizes of int4 are about the same
+    desc.group = 16;
+  }
+  pipeline.draftRows = options.draftVocab < 0
+                           ? draftRowsByCost(desc, stepBytes(module))
+                           : std::min(options.draftVocab, vocab);
+  if (pipeline.draftFormat == "full" && pipeline.draftRows == vocab)
+    pipeline.draftRows = 0; // the head itself
 }
 
 static Status lower(ModuleOp module, const CompileOptions &options,
@@ -82,6 +155,9 @@ static Status lower(ModuleOp module, const CompileOptions &options,
   pipeline.target = target;
   pipeline.sms = options.sms;
   pipeline.strict = options.strict;
+  pipeline.replay = options.replay;
+  if (module.lookupSymbol("mtp"))
+    chooseDraftHead(module, options, pipeline);
   StageObserver observe;
   if (options.dump)
     observe = [&](llvm::StringRef stage, ModuleOp current) {
@@ -157,8 +233,9 @@ StatusOr<std::vector<EmittedKernel>> planAndEmit(const ModelInput &input,
                                                  CompiledModel &result) {
   auto start = Clock::now();
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  LATHE_ASSIGN_OR_RETURN(models::Model model,
-                         buildGraph(context, input, options));
+  LATHE_ASSIGN_OR_RETURN(
+      models::Model model,
+      buildGraph(context, input, options, result.mtpProblem));
   result.modelType = model.modelType;
   result.vocab = model.vocab;
   result.hidden = model.hidden;

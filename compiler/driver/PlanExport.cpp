@@ -3,6 +3,7 @@
 #include "ir/graph/Graph.h"
 #include "ir/plan/Plan.h"
 #include "runtime/base/CudaAbi.h"
+#include "runtime/base/KernelAbi.h"
 
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -34,11 +35,14 @@ static PlannedState exportState(plan::StateOp op, bool cpu) {
       .Case<graph::ConvType>([&](auto type) {
         state.kind = StateKind::Conv;
         state.dims = {type.getSteps(), type.getChannels()};
-        state.ring = cpu ? 0 : LATHE_CONV_RING;
+        state.ring = type.getReplay() ? LATHE_REPLAY_RING
+                     : cpu            ? 0
+                                      : LATHE_CONV_RING;
       })
       .Case<graph::RecurrentType>([&](auto type) {
         state.kind = StateKind::Recurrent;
         state.dims = {type.getHeads(), type.getKeyDim(), type.getValueDim()};
+        state.ring = type.getReplay() ? LATHE_REPLAY_RING : 0;
       });
   return state;
 }

@@ -26,9 +26,12 @@ LogicalResult printDelta(CpuKernel &kernel) {
     config.add("kChunk", int64_t(kDeltaChunk));
   }
   graph::RecurrentType state = match->rule.getState().getType();
-  DeltaShape shape{int(match->rule.getKeyHeads()), int(state.getHeads()),
-                   int(state.getKeyDim()), int(state.getValueDim()),
-                   kDeltaChunk};
+  DeltaShape shape{int(match->rule.getKeyHeads()),
+                   int(state.getHeads()),
+                   int(state.getKeyDim()),
+                   int(state.getValueDim()),
+                   kDeltaChunk,
+                   state.getReplay()};
   int64_t tokens = kernel.schedule.getTokens();
   bool prefill = kernel.schedule.getPrefill();
   kernel.result.localBytes = prefill

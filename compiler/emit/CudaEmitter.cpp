@@ -143,7 +143,8 @@ static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
                                             "matmul_input.cuh"};
   static constexpr StringRef rows[] = {"rows.cuh"};
   static constexpr StringRef delta[] = {"delta_step.cuh"};
-  static constexpr StringRef deltaPrefill[] = {"delta_prefill.cuh"};
+  static constexpr StringRef deltaPrefill[] = {"delta_prefill.cuh",
+                                               "delta_step.cuh"};
   static constexpr StringRef attention[] = {"attention_decode.cuh"};
   static constexpr StringRef attentionPrefill[] = {"attention_prefill.cuh"};
   bool prefill = func.getSchedule()->getPrefill();
@@ -153,7 +154,7 @@ static ArrayRef<StringRef> headersOf(kernel::FuncOp func) {
            : func.getCuda()->getWarpgroup() ? ArrayRef(warpgroup)
                                             : ArrayRef(matmul);
   case kernel::Anchor::Delta:
-    return prefill ? deltaPrefill : delta;
+    return prefill ? ArrayRef(deltaPrefill) : ArrayRef(delta);
   case kernel::Anchor::Attention:
     return prefill ? attentionPrefill : attention;
   default:

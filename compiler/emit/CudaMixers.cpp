@@ -17,9 +17,12 @@ static constexpr int kMostStepThreads = 32 * (20 + kMatvecFinishers);
 
 static CudaDeltaShape shapeOf(DeltaMatch &match) {
   graph::RecurrentType state = match.rule.getState().getType();
-  return {int(match.rule.getKeyHeads()), int(state.getHeads()),
-          int(state.getKeyDim()), int(state.getValueDim()),
-          int(match.conv.getWeight().getType().getDimSize(1))};
+  return {int(match.rule.getKeyHeads()),
+          int(state.getHeads()),
+          int(state.getKeyDim()),
+          int(state.getValueDim()),
+          int(match.conv.getWeight().getType().getDimSize(1)),
+          state.getReplay()};
 }
 
 LogicalResult printCudaDelta(CudaKernel &kernel) {
@@ -32,6 +35,8 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
     addDelta(config, *match);
     if (!kernel.schedule.getPrefill())
       config.add("kTokens", int64_t(tokens));
+    else if (match->rule.getState().getType().getReplay())
+      config.add("kTokens", int64_t(1)); // what deltaSettle is sized for
   }
   kernel.config.line("");
   std::string call = "<Cfg>(ctx";
@@ -51,7 +56,10 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = deltaStepShared(shape, tokens),
-           .resident = kDeltaStepResident});
+           .resident = deltaStepResident(shape)});
+    // A round, which replays, is launch by launch.
+    if (shape.replay)
+      return success();
     EmittedStepPart &step = kernel.result.step;
     std::string operands;
     for (Value operand : match->operands())
@@ -67,6 +75,14 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);
+  if (shape.replay) {
+    entry("_settle", "deltaSettle",
+          {.threads = deltaStepThreads(shape),
+           .blocks = deltaStepBlocks(shape),
+           .dynamicShared = deltaStepShared(shape, 1),
+           .resident = deltaStepResident(shape)});
+    kernel.code.line("");
+  }
   entry("_prepare", "deltaPrepare",
         {.threads = kDeltaPrepareThreads,
          .blocks = deltaPrepareBlocks(shape, tokens),

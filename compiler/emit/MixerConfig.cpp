@@ -33,6 +33,7 @@ void addDelta(ConfigPrinter &config, DeltaMatch &match) {
   config.add("kTaps", match.conv.getWeight().getType().getDimSize(1));
   config.add("kQkEps", match.q.getEps().convertToDouble());
   config.add("kQScale", match.q.getScale().convertToDouble());
+  config.flag("kReplay", state.getReplay());
 }
 
 void addAttention(ConfigPrinter &config, AttentionMatch &match, StringRef kv) {

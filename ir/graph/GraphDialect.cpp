@@ -134,43 +134,56 @@ LogicalResult WeightType::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
+/// Parses `[, keyword]>` and says whether the keyword is there.
+static ParseResult parseFlag(AsmParser &parser, StringRef keyword, bool &flag) {
+  flag = succeeded(parser.parseOptionalComma());
+  return failure((flag && parser.parseKeyword(keyword)) ||
+                 parser.parseGreater());
+}
+
+static void printFlag(AsmPrinter &printer, StringRef keyword, bool flag) {
+  if (flag)
+    printer << ", " << keyword;
+  printer << ">";
+}
+
 Type KvType::parse(AsmParser &parser) {
   SmallVector<int64_t> dims;
-  if (parseDims(parser, 2, dims))
-    return {};
-  bool half = succeeded(parser.parseOptionalComma());
-  if ((half && parser.parseKeyword("f16")) || parser.parseGreater())
+  bool half = false;
+  if (parseDims(parser, 2, dims) || parseFlag(parser, "f16", half))
     return {};
   return get(parser.getContext(), dims[0], dims[1], half);
 }
 
 void KvType::print(AsmPrinter &printer) const {
   printDims(printer, {getHeads(), getHeadDim()});
-  printer << (getHalf() ? ", f16>" : ">");
+  printFlag(printer, "f16", getHalf());
 }
 
 Type ConvType::parse(AsmParser &parser) {
   SmallVector<int64_t> dims;
-  if (parseDims(parser, 2, dims) || parser.parseGreater())
+  bool replay = false;
+  if (parseDims(parser, 2, dims) || parseFlag(parser, "replay", replay))
     return {};
-  return get(parser.getContext(), dims[0], dims[1]);
+  return get(parser.getContext(), dims[0], dims[1], replay);
 }
 
 void ConvType::print(AsmPrinter &printer) const {
   printDims(printer, {getSteps(), getChannels()});
-  printer << ">";
+  printFlag(printer, "replay", getReplay());
 }
 
 Type RecurrentType::parse(AsmParser &parser) {
   SmallVector<int64_t> dims;
-  if (parseDims(parser, 3, dims) || parser.parseGreater())
+  bool replay = false;
+  if (parseDims(parser, 3, dims) || parseFlag(parser, "replay", replay))
     return {};
-  return get(parser.getContext(), dims[0], dims[1], dims[2]);
+  return get(parser.getContext(), dims[0], dims[1], dims[2], replay);
 }
 
 void RecurrentType::print(AsmPrinter &printer) const {
   printDims(printer, {getHeads(), getKeyDim(), getValueDim()});
-  printer << ">";
+  printFlag(printer, "replay", getReplay());
 }
 
 } // namespace lathe::graph

@@ -67,17 +67,35 @@ def Graph_KvType : Graph_Type<"Kv", "kv"> {
 
 def Graph_ConvType : Graph_Type<"Conv", "conv"> {
   let summary = "The last inputs of a causal convolution, oldest first";
-  let description = "`!graph.conv<steps x channels>`.";
-  let parameters = (ins "int64_t":$steps, "int64_t":$channels);
+  let description = [{
+    `!graph.conv<steps x channels[, replay]>`: with `replay` it also knows the
+    inputs of the last step, so that some of them can be taken back.
+  }];
+  let parameters = (ins "int64_t":$steps, "int64_t":$channels, "bool":$replay);
   let hasCustomAssemblyFormat = 1;
+  let extraClassDeclaration = [{
+    static ConvType get(::mlir::MLIRContext *context, int64_t steps,
+                        int64_t channels) {
+      return get(context, steps, channels, /*replay=*/false);
+    }
+  }];
 }
 
 def Graph_RecurrentType : Graph_Type<"Recurrent", "recurrent"> {
   let summary = "The matrix state of a linear-attention layer";
-  let description = "`!graph.recurrent<value_heads x key_dim x value_dim>`.";
+  let description = [{
+    `!graph.recurrent<value_heads x key_dim x value_dim[, replay]>`: with
+    `replay` the tokens of the last step can still be taken back.
+  }];
   let parameters = (ins "int64_t":$heads, "int64_t":$keyDim,
-                        "int64_t":$valueDim);
+                        "int64_t":$valueDim, "bool":$replay);
   let hasCustomAssemblyFormat = 1;
+  let extraClassDeclaration = [{
+    static RecurrentType get(::mlir::MLIRContext *context, int64_t heads,
+                             int64_t keyDim, int64_t valueDim) {
+      return get(context, heads, keyDim, valueDim, /*replay=*/false);
+    }
+  }];
 }
 
 #endif // LATHE_IR_GRAPH_GRAPHDIALECT_TD

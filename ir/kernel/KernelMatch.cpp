@@ -110,6 +110,8 @@ FailureOr<DeltaMatch> matchDelta(kernel::FuncOp func) {
       int64_t(m.k.getGroup()) != state.getKeyDim() ||
       m.k.getScale().convertToDouble() != 1.0 || m.q.getEps() != m.k.getEps())
     return fail("l2_norm over heads with one eps and an unscaled key");
+  if (state.getReplay() != m.conv.getState().getType().getReplay())
+    return fail("replay in both of its states or in none");
   if (state.getKeyDim() % LATHE_LANES || state.getValueDim() % LATHE_LANES)
     return fail("head sizes that are multiples of 16");
   return m;

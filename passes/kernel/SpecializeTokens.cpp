@@ -46,7 +46,8 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     auto kernels = llvm::to_vector(getOperation().getOps<kernel::FuncOp>());
     for (const Variant &variant : variants)
       for (func::FuncOp func : functions)
-        specialize(func, variant, symbols);
+        if (isWanted(func, variant.schedule))
+          specialize(func, variant, symbols);
     for (func::FuncOp func : functions)
       func.erase();
     for (kernel::FuncOp func : kernels)
@@ -85,13 +86,25 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     return normed ? kernel::Form::Int8 : kernel::Form::Int15;
   }
 
+  /// Most tokens that the function asks for at once.
+  static int64_t limitOf(func::FuncOp func) {
+    auto limit = func->getAttrOfType<IntegerAttr>("lathe.max_tokens");
+    return limit ? limit.getInt() : std::numeric_limits<int64_t>::max();
+  }
+
+  bool isWanted(func::FuncOp func, kernel::ScheduleAttr s) {
+    const int64_t limit = limitOf(func);
+    if (s.getPrefill())
+      return s.getTokens() <= limit || !llvm::is_contained(decode, limit);
+    return s.getTokens() <= limit;
+  }
+
   /// A prefill takes no more tokens at once than the function asks for.
   kernel::ScheduleAttr scheduleFor(func::FuncOp func, const Variant &variant) {
-    auto limit = func->getAttrOfType<IntegerAttr>("lathe.max_tokens");
     kernel::ScheduleAttr s = variant.schedule;
-    if (!limit || !s.getPrefill() || limit.getInt() >= s.getTokens())
+    if (!s.getPrefill() || limitOf(func) >= s.getTokens())
       return s;
-    return schedule(limit.getInt(), true, s.getForm());
+    return schedule(limitOf(func), true, s.getForm());
   }
 
   void specialize(func::FuncOp func, const Variant &variant,

@@ -47,8 +47,10 @@ struct PlannedState {
   /// values.
   std::vector<int64_t> dims;
   int32_t elementBytes = 4; ///< 2: f16
-  /// Conv on a GPU: rows of the ring in which position p is row p % ring; 0:
-  /// the last `steps` inputs, oldest first.
+  /// Rows of a ring in which position p is row p % ring. Conv: the inputs; 0:
+  /// the last `steps` inputs, oldest first. Recurrent: behind the matrices the
+  /// gates, per row beta and then decay of every head, both padded to whole
+  /// vectors; 0: none, the state cannot replay.
   int32_t ring = 0;
 
   int64_t byteSize(int64_t capacity) const;
@@ -123,8 +125,10 @@ struct Plan {
   const PlannedStep *findStep(int64_t tokens) const;
 
   /// The entry that takes `tokens` rows: the decode entry of exactly that
-  /// count if there is one, else the prefill entry; null if neither fits.
-  const PlannedEntry *find(std::string_view function, int64_t tokens) const;
+  /// count if there is one, else the prefill entry; null if neither fits. With
+  /// `preferPrefill` the other way round.
+  const PlannedEntry *find(std::string_view function, int64_t tokens,
+                           bool preferPrefill = false) const;
 
   /// Most tokens that an entry of `function` takes; 0 when there is none.
   int64_t maxTokens(std::string_view function) const;

@@ -131,10 +131,13 @@ Status checkState(const std::string &field, const PlannedState &state) {
   if (bytes != 4 &&
       !(state.kind == StateKind::Kv && (bytes == 1 || bytes == 2)))
     return wrong(field + ".element_bytes", "4, or 1 or 2 of a kv", bytes);
+  const bool conv = state.kind == StateKind::Conv;
   if (state.ring != 0 &&
-      (state.kind != StateKind::Conv || state.ring < state.dims[0] ||
-       state.ring > kMaxElements / state.dims[1]))
-    return wrong(field + ".ring", "0, or of a conv no less than its steps",
+      (state.kind == StateKind::Kv || state.ring < (conv ? state.dims[0] : 1) ||
+       state.ring > kMaxElements / state.dims[conv ? 1 : 0]))
+    return wrong(field + ".ring",
+                 "0, or of a conv no less than its steps, or a positive count "
+                 "of a recurrent",
                  state.ring);
   return absl::OkStatus();
 }

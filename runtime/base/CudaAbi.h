@@ -14,11 +14,15 @@
 #ifndef LATHE_RUNTIME_BASE_CUDAABI_H
 #define LATHE_RUNTIME_BASE_CUDAABI_H
 
+#include "runtime/base/Replay.h"
+
 /// Where the sequence stands; in device memory, so that a captured graph reads
 /// a new value every time it is played.
 struct LatheStep {
   int position; ///< sequence position of the first token of this launch
   int tokens;   ///< rows of every activation; decode kernels know their count
+  int pending;  ///< tokens right before `position` that states with replay have
+                ///< not folded in yet
 };
 
 /// What every entry is given besides its operands.
@@ -69,8 +73,9 @@ struct LatheSampling {
   float topP;        ///< 1: off
   float minP;        ///< 0: off
   unsigned long long seed;
-  int vocab;  ///< ids to choose from; logits from there on are padding
-  int stride; ///< floats from one row of logits to the next
+  int vocab;      ///< ids to choose from; logits from there on are padding
+  int stride;     ///< floats from one row of logits to the next
+  const int *ids; ///< the token of each logit; null: its number
 };
 
 /// What the choice for a row of logits came to. Unless it is

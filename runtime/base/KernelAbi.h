@@ -1,8 +1,8 @@
 //===- KernelAbi.h - how the runtime calls a CPU kernel ---------*- C++ -*-===//
 //
 // The C interface between the executor and a compiled CPU kernel. The file is
-// header-free: it is also embedded at build time and prepended to every
-// kernel that the in-process compiler sees.
+// free of library headers: it is also embedded at build time and prepended to
+// every kernel that the in-process compiler sees.
 //
 // A launch calls the same kernel on every thread of the team. `args` holds the
 // kernel's operands, then its results, in the order of the kernel.func's
@@ -13,6 +13,8 @@
 
 #ifndef LATHE_RUNTIME_BASE_KERNELABI_H
 #define LATHE_RUNTIME_BASE_KERNELABI_H
+
+#include "runtime/base/Replay.h"
 
 /// Width of the CPU vector types, in floats; activation rows and weight tiles
 /// are padded to it.
@@ -31,6 +33,8 @@ struct LatheContext {
   int tokens;            ///< rows of every activation operand in this launch
   int position;          ///< sequence position of the first of these tokens
   int capacity;          ///< positions that each KV cache holds
+  int pending;           ///< tokens right before `position` that states with
+                         ///< replay have not folded in yet
   void *shared;          ///< scratch shared by the team, 64-byte aligned
   void *local;           ///< scratch of this thread, 64-byte aligned
   LatheBarrier *barrier; ///< for a barrier inside the kernel

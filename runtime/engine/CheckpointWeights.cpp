@@ -1,6 +1,18 @@
 #include "runtime/engine/CheckpointWeights.h"
 
+#include <algorithm>
+
 namespace lathe {
+
+static bool isZero(const HostWeight &weight) {
+  std::vector<float> row(static_cast<size_t>(weight.desc.cols));
+  for (int64_t i = 0; i < weight.desc.rows; ++i) {
+    weight.dequantizeRow(i, row.data());
+    if (std::ranges::any_of(row, [](float value) { return value != 0; }))
+      return false;
+  }
+  return true;
+}
 
 namespace {
 
@@ -10,7 +22,15 @@ public:
       : checkpoint(checkpoint) {}
   StatusOr<HostWeight> weight(const std::string &name,
                               const WeightDesc &expected) override {
-    return checkpoint.readWeight(name, expected.rows, expected.cols);
+    LATHE_ASSIGN_OR_RETURN(
+        HostWeight weight,
+        checkpoint.readWeight(name, expected.rows, expected.cols));
+    // Nobody notices such drafts: they only ever miss.
+    if (name.starts_with("mtp.") && isZero(weight))
+      return modelError(checkpoint.directory() + ": " + name +
+                        ": expected the weights of an MTP layer, found zeros "
+                        "only; load it with --spec none or ngram:N");
+    return weight;
   }
   StatusOr<std::vector<float>> tensor(const std::string &name,
                                       std::span<const int64_t> shape) override {

@@ -32,6 +32,7 @@ struct CompiledModel {
   std::string modelType;
   int64_t vocab = 0, hidden = 0, maxPositions = 0;
   bool hasMtp = false;
+  std::string mtpProblem; ///< why it has none although that was asked for
   Plan plan;
   std::unique_ptr<KernelProvider> kernels; ///< CPU only
   /// CUDA only: cubins by kernel, "runtime" for the runtime's own.

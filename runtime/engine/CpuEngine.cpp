@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 
 namespace lathe {
 
@@ -14,6 +15,7 @@ struct CpuEngine::Bound {
   std::vector<uint8_t *> inputs, outputs;
   std::vector<LatheKernel> kernels;      ///< per launch
   std::vector<std::vector<void *>> args; ///< per launch
+  std::vector<bool> settles; ///< per launch: whether a state of it can replay
 };
 
 using Clock = std::chrono::steady_clock;
@@ -83,8 +85,14 @@ Status CpuEngine::bind(KernelProvider &kernels) {
     for (const PlannedLaunch &launch : planned.launches) {
       entry->kernels.push_back(functions[size_t(launch.kernel)]);
       auto &args = entry->args.emplace_back();
-      for (const PlannedOperand &operand : launch.operands)
+      bool settles = false;
+      for (const PlannedOperand &operand : launch.operands) {
         args.push_back(resolve(operand, *entry));
+        settles |=
+            operand.space == PlannedOperand::Space::State &&
+            plan.states[size_t(operand.value)].kind == StateKind::Recurrent;
+      }
+      entry->settles.push_back(settles);
     }
     entries.push_back(std::move(entry));
   }
@@ -110,12 +118,14 @@ void *CpuEngine::resolve(const PlannedOperand &operand,
 }
 
 CpuEngine::Bound *CpuEngine::find(std::string_view function, int64_t tokens) {
-  const PlannedEntry *planned = plan.find(function, tokens);
+  const PlannedEntry *planned = entryFor(function, tokens);
   return planned ? entries[size_t(planned - plan.entries.data())].get()
                  : nullptr;
 }
 
-void CpuEngine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
+/// With `settle` only the launches whose states can replay.
+void CpuEngine::launchAll(Bound &entry, int64_t tokens, int64_t position,
+                          bool settle) {
   const int64_t shared = sharedScratch(plan), local = localScratch(plan);
   team.run([&](int thread) {
     LatheContext context{};
@@ -124,6 +134,7 @@ void CpuEngine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
     context.tokens = int(tokens);
     context.position = int(position);
     context.capacity = int(options.context);
+    context.pending = int(pendingTokens);
     context.shared = scratch.data();
     context.local = scratch.data() + shared + thread * local;
     context.barrier = &kernelBarrier;
@@ -131,6 +142,8 @@ void CpuEngine::launchAll(Bound &entry, int64_t tokens, int64_t position) {
     std::vector<double> *ledger = thread == 0 ? times : nullptr;
     auto start = ledger ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < entry.kernels.size(); ++i) {
+      if (settle && !entry.settles[i])
+        continue;
       entry.kernels[i](entry.args[i].data(), &context);
       if (i + 1 < entry.kernels.size())
         team.barrier();
@@ -169,6 +182,13 @@ StatusOr<RowsView> CpuEngine::run(std::string_view function,
                   width, activationStride(width)};
 }
 
+/// A step of no tokens folds in what is pending.
+void CpuEngine::settleStates() {
+  if (pendingTokens > 0)
+    launchAll(*find("trunk", 1), 0, nextPosition, /*settle=*/true);
+  pendingTokens = 0;
+}
+
 Status CpuEngine::setSampling(const SamplerOptions &sampling,
                               int32_t vocabLimit) {
   LATHE_ASSIGN_OR_RETURN(sampler, Sampler::create(sampling));
@@ -182,20 +202,81 @@ StatusOr<int32_t> CpuEngine::sample() {
   return sampler->sample(rows.row(0), sampledVocab, nextPosition);
 }
 
-Status CpuEngine::reset() {
-  std::memset(states.data(), 0, size_t(states.size()));
-  nextPosition = 0;
-  lastHidden = {};
+Status CpuEngine::choose(std::string_view head, RowsView hidden,
+                         int64_t position, std::span<int32_t> tokens) {
+  Input input;
+  input.rows = hidden;
+  LATHE_ASSIGN_OR_RETURN(RowsView logits,
+                         run(head, {&input, 1}, hidden.rows, nextPosition));
+  const bool draft = head == "draft_head";
+  const int32_t vocab = draft ? int32_t(logits.width) : sampledVocab;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    LATHE_ASSIGN_OR_RETURN(
+        tokens[i],
+        sampler->sample(logits.row(int64_t(i)), vocab, position + int64_t(i),
+                        draft ? draftIds : std::span<const int32_t>()));
+  }
   return absl::OkStatus();
 }
 
-StatusOr<std::vector<float>> CpuEngine::state(std::string_view name) const {
+Status CpuEngine::startMtp() {
+  if (!hasMtp())
+    return Engine::startMtp();
+  keptWidth = plan.find("mtp", 1)->inputs[1].width;
+  LATHE_ASSIGN_OR_RETURN(
+      kept, AlignedBuffer::allocate(
+                ioBytes({keptWidth}, backlogCapacity() + kMaxStepTokens)));
+  backlog.on = true;
+  if (draftVocab() == 0 || !draftIds.empty())
+    return absl::OkStatus();
+  std::vector<int32_t> ids(static_cast<size_t>(draftVocab()));
+  std::iota(ids.begin(), ids.end(), 0);
+  return setDraftIds(std::move(ids));
+}
+
+Status CpuEngine::keepRows(RowsView rows, int64_t at) {
+  for (int64_t i = 0; i < rows.rows; ++i)
+    std::memcpy(const_cast<float *>(keptRows(at + i, 1).data),
+                rows.row(i).data(), rows.row(i).size_bytes());
+  return absl::OkStatus();
+}
+
+RowsView CpuEngine::keptRows(int64_t at, int64_t count) {
+  const int64_t stride = activationStride(keptWidth);
+  return {reinterpret_cast<const float *>(kept.data()) + at * stride, count,
+          keptWidth, stride};
+}
+
+Status CpuEngine::reset() {
+  std::memset(states.data(), 0, size_t(states.size()));
+  restart();
+  return absl::OkStatus();
+}
+
+/// The last inputs of a convolution out of its ring, oldest first.
+static std::vector<float> lastInputs(const PlannedState &state,
+                                     const float *ring, int64_t position) {
+  std::vector<float> values;
+  for (int64_t p = position - state.dims[0]; p < position; ++p) {
+    const float *row = ring + (p + state.ring) % state.ring * state.dims[1];
+    values.insert(values.end(), row, row + state.dims[1]);
+  }
+  return values;
+}
+
+StatusOr<std::vector<float>> CpuEngine::state(std::string_view name) {
+  settleStates();
   for (size_t i = 0; i < plan.states.size(); ++i) {
     const PlannedState &state = plan.states[i];
+    if (state.name != name)
+      continue;
     const float *from = reinterpret_cast<const float *>(stateAt[i]);
-    if (state.name == name)
-      return std::vector<float>(from, from + state.byteSize(contextSize) /
-                                                 int64_t(sizeof(float)));
+    if (state.kind == StateKind::Conv && state.ring > 0)
+      return lastInputs(state, from, nextPosition);
+    PlannedState matrices = state;
+    matrices.ring = 0; // without the gates behind them
+    return std::vector<float>(from, from + matrices.byteSize(contextSize) /
+                                               int64_t(sizeof(float)));
   }
   return std::vector<float>();
 }

@@ -37,8 +37,9 @@ public:
   Status setSampling(const SamplerOptions &options,
                      int32_t vocabLimit) override;
   StatusOr<int32_t> sample() override;
+  Status startMtp() override;
   Status reset() override;
-  StatusOr<std::vector<float>> state(std::string_view name) const override;
+  StatusOr<std::vector<float>> state(std::string_view name) override;
 
   /// From now on adds the seconds of every launch, barrier included, to
   /// `seconds[kernel]`; null stops. The vector has an element per kernel.
@@ -52,14 +53,22 @@ private:
   Status bind(KernelProvider &kernels);
   Status allocate();
   void *resolve(const PlannedOperand &operand, const Bound &entry) const;
-  void launchAll(Bound &entry, int64_t tokens, int64_t position);
+  void launchAll(Bound &entry, int64_t tokens, int64_t position,
+                 bool settle = false);
+  void settleStates();
   Bound *find(std::string_view function, int64_t tokens);
   StatusOr<RowsView> toHost(RowsView rows) override { return rows; }
+  Status choose(std::string_view head, RowsView hidden, int64_t position,
+                std::span<int32_t> tokens) override;
+  Status keepRows(RowsView rows, int64_t at) override;
+  RowsView keptRows(int64_t at, int64_t count) override;
 
   EngineOptions options;
   ThreadTeam team;
   WeightStore weights;
   AlignedBuffer states, arena, io, scratch;
+  AlignedBuffer kept; ///< rows of the backlog
+  int64_t keptWidth = 0;
   std::vector<uint8_t *> stateAt;
   std::vector<std::unique_ptr<Bound>> entries;
   LatheBarrier kernelBarrier{0, 0};

@@ -1,5 +1,6 @@
 #include "runtime/engine/CudaEngine.h"
 
+#include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
 #include "runtime/engine/CudaLoader.h"
 #include "runtime/engine/MemoryPlan.h"
@@ -62,6 +63,10 @@ Status CudaEngine::loadModules(const CudaImages &images) {
                          runtime.function("sample_weigh", kSampleSharedBytes));
   LATHE_ASSIGN_OR_RETURN(sampleChoose,
                          runtime.function("sample_choose", kSampleSharedBytes));
+  if (hasMtp()) {
+    LATHE_ASSIGN_OR_RETURN(roundRow, runtime.function("round_row"));
+    LATHE_ASSIGN_OR_RETURN(roundAccept, runtime.function("round_accept"));
+  }
   for (const PlannedKernel &planned : plan.kernels) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
@@ -91,8 +96,10 @@ Status CudaEngine::allocate() {
       logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
   LATHE_ASSIGN_OR_RETURN(readBack,
                          cuda::PinnedBuffer::allocate(owner, size_t(logits)));
-  LATHE_ASSIGN_OR_RETURN(choice,
-                         cuda::PinnedBuffer::allocate(owner, 2 * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(choice, cuda::PinnedBuffer::allocate(
+                                     owner, 2 * kMaxStepTokens * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(
+      roundBack, cuda::PinnedBuffer::allocate(owner, sizeof(LatheRound)));
   LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
   return stream.fill(buffer.address() + layout.counters, 0,
                      LATHE_COUNTERS * sizeof(unsigned));
@@ -117,7 +124,7 @@ DeviceAddress CudaEngine::stepAddress(const PlannedEntry &entry) const {
 
 DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
                                   const PlannedEntry &entry,
-                                  DeviceAddress input) const {
+                                  const Bindings &bindings) const {
   const size_t index = size_t(operand.value);
   const CudaMemory::Io &io = layout.io.at(entry.function);
   switch (operand.space) {
@@ -128,15 +135,17 @@ DeviceAddress CudaEngine::resolve(const PlannedOperand &operand,
   case PlannedOperand::Space::State:
     return buffer.address() + layout.states[index];
   case PlannedOperand::Space::Input:
-    return input && index == 0 ? input : buffer.address() + io.inputs[index];
+    return index < std::size(bindings.inputs) && bindings.inputs[index]
+               ? bindings.inputs[index]
+               : buffer.address() + io.inputs[index];
   case PlannedOperand::Space::Output:
     return buffer.address() + io.outputs[index];
   }
   return 0;
 }
 
-LatheLaunch CudaEngine::launchContext(const PlannedEntry &entry) const {
-  return {pointer<const LatheStep>(stepAddress(entry)),
+LatheLaunch CudaEngine::launchContext(DeviceAddress step) const {
+  return {pointer<const LatheStep>(step),
           pointer<char>(buffer.address() + layout.scratch),
           pointer<unsigned>(buffer.address() + layout.counters),
           int(contextSize)};
@@ -148,18 +157,21 @@ DeviceAddress CudaEngine::trunkInput() const {
 
 Status CudaEngine::launch(const PlannedEntry &entry,
                           const PlannedLaunch &launch, int64_t tokens,
-                          DeviceAddress input, int *count) {
-  LatheLaunch ctx = launchContext(entry);
+                          const Bindings &bindings, int *count) {
+  LatheLaunch ctx =
+      launchContext(bindings.step ? bindings.step : stepAddress(entry));
   DeviceAddress operands[32];
   void *arguments[33] = {&ctx};
   if (launch.operands.size() > std::size(operands))
     return internalError("a kernel has more than 32 operands");
   for (size_t i = 0; i < launch.operands.size(); ++i) {
-    operands[i] = resolve(launch.operands[i], entry, input);
+    operands[i] = resolve(launch.operands[i], entry, bindings);
     arguments[i + 1] = &operands[i];
   }
   for (const Stage &stage : kernels[size_t(launch.kernel)].stages) {
     const PlannedStage &planned = *stage.planned;
+    if (!planned.entry.ends_with(bindings.only))
+      continue;
     cuda::LaunchShape shape;
     shape.gridX = unsigned(planned.blocks);
     if (planned.tokensPerBlock > 0)
@@ -176,10 +188,11 @@ Status CudaEngine::launch(const PlannedEntry &entry,
 }
 
 Status CudaEngine::launchAll(const PlannedEntry &entry, int64_t tokens,
-                             int32_t kernel, DeviceAddress input, int *count) {
+                             int32_t kernel, const Bindings &bindings,
+                             int *count) {
   for (const PlannedLaunch &planned : entry.launches)
     if (kernel < 0 || planned.kernel == kernel)
-      LATHE_RETURN_IF_ERROR(launch(entry, planned, tokens, input, count));
+      LATHE_RETURN_IF_ERROR(launch(entry, planned, tokens, bindings, count));
   return absl::OkStatus();
 }
 
@@ -201,7 +214,8 @@ Status CudaEngine::send(DeviceAddress to, const void *from, size_t bytes) {
 
 Status CudaEngine::sendStep(const PlannedEntry &entry, int64_t tokens,
                             int64_t position) {
-  LatheStep step{int(position), int(tokens)};
+  const bool trunk = entry.function == "trunk";
+  LatheStep step{int(position), int(tokens), trunk ? int(pendingTokens) : 0};
   return send(stepAddress(entry), &step, sizeof step);
 }
 
@@ -209,11 +223,11 @@ Status CudaEngine::sendStep(const PlannedEntry &entry, int64_t tokens,
 Status CudaEngine::play(const PlannedEntry &entry, int64_t tokens) {
   int count = 0;
   if (entry.prefill)
-    return launchAll(entry, tokens, -1, 0, &count);
+    return launchAll(entry, tokens, -1, {}, &count);
   cuda::GraphExec &graph = graphs[indexOf(entry)];
   if (!graph) {
     LATHE_ASSIGN_OR_RETURN(graph, stream.capture([&] {
-      return launchAll(entry, tokens, -1, 0, &count);
+      return launchAll(entry, tokens, -1, {}, &count);
     }));
   }
   return stream.launch(graph);
@@ -229,7 +243,7 @@ RowsView CudaEngine::outputOf(const PlannedEntry &entry, int64_t tokens) const {
 StatusOr<RowsView> CudaEngine::run(std::string_view function,
                                    std::span<const Input> in, int64_t tokens,
                                    int64_t position) {
-  const PlannedEntry *entry = plan.find(function, tokens);
+  const PlannedEntry *entry = entryFor(function, tokens);
   if (!entry || entry->inputs.size() != in.size())
     return internalError("the plan has no entry \"" + std::string(function) +
                          "\" for " + std::to_string(tokens) + " tokens");
@@ -247,8 +261,10 @@ StatusOr<RowsView> CudaEngine::run(std::string_view function,
         to, reinterpret_cast<DeviceAddress>(in[i].rows.data),
         size_t(tokens * activationStride(width)) * sizeof(float)));
   }
-  if (function == "trunk")
+  if (function == "trunk") {
     devicePosition = deviceToken = -1;
+    placed = {};
+  }
   LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, position));
   LATHE_RETURN_IF_ERROR(play(*entry, tokens));
   return outputOf(*entry, tokens);
@@ -262,70 +278,6 @@ StatusOr<RowsView> CudaEngine::toHost(RowsView rows) {
   nextSlot = 0;
   rows.data = reinterpret_cast<const float *>(readBack.data());
   return rows;
-}
-
-Status CudaEngine::setSampling(const SamplerOptions &sampling,
-                               int32_t vocabLimit) {
-  LATHE_RETURN_IF_ERROR(Sampler::create(sampling).status());
-  LatheSampling to{};
-  to.temperature = sampling.temperature;
-  to.topK = sampling.topK;
-  to.topP = sampling.topP;
-  to.minP = sampling.minP;
-  to.seed = sampling.seed;
-  to.vocab = int(vocabLimit > 0 ? std::min<int64_t>(vocabLimit, vocabSize)
-                                : vocabSize);
-  to.stride = int(activationStride(vocabSize));
-  return send(buffer.address() + layout.sampling, &to, sizeof to);
-}
-
-Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
-                               int *count) {
-  LatheLaunch ctx = launchContext(entry);
-  DeviceAddress options = buffer.address() + layout.sampling;
-  DeviceAddress token = options + kChoiceAt, status = token + sizeof(int);
-  void *choosing[] = {&ctx, &logits, &options, &token, &status};
-  void *weighing[] = {&ctx, &logits, &options, &status};
-  cuda::LaunchShape shape{.gridX = unsigned(sampleBlocks(int(vocabSize))),
-                          .threads = kSampleThreads,
-                          .dynamicShared = kSampleSharedBytes};
-  for (auto [function, arguments] : {std::pair{&sampleHighest, choosing},
-                                     {&sampleWeigh, weighing},
-                                     {&sampleChoose, choosing}}) {
-    shape.programmatic = this->options.programmatic && *count > 0;
-    LATHE_RETURN_IF_ERROR(stream.launch(*function, shape, arguments));
-    ++*count;
-  }
-  return stream.copyToHost(choice.data(), token, 2 * sizeof(int));
-}
-
-StatusOr<int32_t> CudaEngine::takeChoice() {
-  LATHE_RETURN_IF_ERROR(tokenReady.record(stream));
-  LATHE_RETURN_IF_ERROR(tokenReady.synchronize());
-  nextSlot = 0;
-  int found[2];
-  std::memcpy(found, choice.data(), sizeof found);
-  switch (found[1]) {
-  case LATHE_SAMPLE_CHOSEN:
-    return found[0];
-  case LATHE_SAMPLE_NAN:
-    return internalError("a logit is not a number");
-  case LATHE_SAMPLE_INFINITE:
-    return internalError("a logit is infinite");
-  default:
-    return internalError("no logit is finite");
-  }
-}
-
-StatusOr<int32_t> CudaEngine::sample() {
-  LATHE_ASSIGN_OR_RETURN(Input input, lastRow());
-  LATHE_ASSIGN_OR_RETURN(RowsView logits,
-                         run("head", {&input, 1}, 1, nextPosition - 1));
-  int count = 0;
-  LATHE_RETURN_IF_ERROR(
-      queueChoice(reinterpret_cast<DeviceAddress>(logits.data),
-                  *plan.find("head", 1), &count));
-  return takeChoice();
 }
 
 /// Trunk, head on the trunk's own output, the choice of the next token as the
@@ -356,23 +308,27 @@ StatusOr<int32_t> CudaEngine::step(int32_t token) {
   if (!stepGraph)
     return Engine::step(token);
   LATHE_RETURN_IF_ERROR(checkTokens({&token, 1}));
+  LATHE_RETURN_IF_ERROR(beginRun(token, 1));
   const PlannedEntry &trunk = *plan.find("trunk", 1);
   if (deviceToken != token)
     LATHE_RETURN_IF_ERROR(send(trunkInput(), &token, sizeof token));
   if (devicePosition != nextPosition)
     LATHE_RETURN_IF_ERROR(sendStep(trunk, 1, nextPosition));
   LATHE_RETURN_IF_ERROR(stream.launch(stepGraph));
-  devicePosition = ++nextPosition;
-  deviceToken = -1; // the graph overwrote it, whether or not a token comes
+  placed = {};
   lastHidden = outputOf(trunk, 1);
+  LATHE_RETURN_IF_ERROR(endRun({&token, 1}, /*decode=*/true));
+  devicePosition = nextPosition;
+  deviceToken = -1; // the graph overwrote it, whether or not a token comes
   LATHE_ASSIGN_OR_RETURN(deviceToken, takeChoice());
   return deviceToken;
 }
 
 Status CudaEngine::reset() {
-  nextPosition = 0;
+  restart();
   devicePosition = deviceToken = -1;
-  lastHidden = {};
+  placed = {};
+  rowsAreInTrunk = false;
   if (layout.stateBytes == 0)
     return absl::OkStatus();
   // States stand behind the weights.
@@ -381,8 +337,11 @@ Status CudaEngine::reset() {
 }
 
 void CudaEngine::skipTo(int64_t position) {
-  nextPosition = position;
+  restart();
+  nextPosition = lastRunStart = backlog.first = position;
   devicePosition = -1;
+  placed = {};
+  rowsAreInTrunk = false;
 }
 
 } // namespace lathe

@@ -62,8 +62,11 @@ public:
                      int32_t vocabLimit) override;
   StatusOr<int32_t> sample() override;
   StatusOr<int32_t> step(int32_t token) override;
+  StatusOr<Round> draftAndVerify(int32_t token, int64_t drafts) override;
+  Status startMtp() override;
+  void forceAcceptance(std::vector<double> shares) override;
   Status reset() override;
-  StatusOr<std::vector<float>> state(std::string_view name) const override;
+  StatusOr<std::vector<float>> state(std::string_view name) override;
 
   /// Bytes that the driver reports as taken by the one allocation, to compare
   /// with the plan's.
@@ -85,6 +88,9 @@ public:
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
   /// Whether steps of `tokens` run as one persistent kernel.
   bool isPersistent(int64_t tokens) const;
+  /// Parts of a round, as its graph has them. REQUIRES: startMtp().
+  enum class RoundPart : uint8_t { Drafts, Verify, Accept, All };
+  StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions);
   /// Bytes per second at which the GPU reads its weights.
   StatusOr<double> readBandwidth();
   /// Moves the position without computing: what lies in the states is used.
@@ -99,6 +105,12 @@ private:
   struct Kernel {
     std::vector<Stage> stages;
   };
+  /// What stands for an entry's own inputs and step; 0: these.
+  struct Bindings {
+    cuda::DeviceAddress inputs[2] = {0, 0};
+    cuda::DeviceAddress step = 0;
+    std::string_view only{}; ///< of a kernel, stages whose entry ends so
+  };
 
   CudaEngine(cuda::Context &context, const Plan &plan,
              const CudaEngineOptions &options);
@@ -107,16 +119,16 @@ private:
   Status loadWeights(WeightSource *weights);
   size_t indexOf(const PlannedEntry &entry) const;
   cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;
-  LatheLaunch launchContext(const PlannedEntry &entry) const;
+  LatheLaunch launchContext(cuda::DeviceAddress step) const;
   cuda::DeviceAddress trunkInput() const;
   cuda::DeviceAddress resolve(const PlannedOperand &operand,
                               const PlannedEntry &entry,
-                              cuda::DeviceAddress input) const;
-  /// Queues an entry's launches; `input`, when not 0, stands for input 0.
+                              const Bindings &bindings) const;
+  /// Queues an entry's launches.
   Status launchAll(const PlannedEntry &entry, int64_t tokens, int32_t kernel,
-                   cuda::DeviceAddress input, int *count);
+                   const Bindings &bindings, int *count);
   Status launch(const PlannedEntry &entry, const PlannedLaunch &launch,
-                int64_t tokens, cuda::DeviceAddress input, int *count);
+                int64_t tokens, const Bindings &bindings, int *count);
   Status play(const PlannedEntry &entry, int64_t tokens);
   Status sendStep(const PlannedEntry &entry, int64_t tokens, int64_t position);
   Status send(cuda::DeviceAddress to, const void *from, size_t bytes);
@@ -130,12 +142,37 @@ private:
                           int stages, int *count);
   Status queuePersistent(const PlannedStep &step, int *count);
   Status captureStep();
-  /// Queues the choice among a row of logits for the token behind the
-  /// position in `entry`'s step, and its way to host memory.
+  /// Where a choice comes from and goes to.
+  struct Choosing {
+    cuda::DeviceAddress logits;
+    int64_t rows;
+    cuda::DeviceAddress step; ///< row r is the token at its position + r
+    bool draft;               ///< logits of the draft head
+    cuda::DeviceAddress tokens, status; ///< a number per row each
+  };
+  Status queueChoosing(const Choosing &choosing, int *count);
+  /// Queues the choice behind each of `rows` rows of logits, the first being
+  /// the token at the position in `entry`'s step, and its way to host memory.
   Status queueChoice(cuda::DeviceAddress logits, const PlannedEntry &entry,
-                     int *count);
-  /// Waits for the choice.
+                     int *count, int64_t rows = 1, bool draft = false);
+  /// Waits for the choices.
+  Status takeChoices(std::span<int32_t> tokens);
   StatusOr<int32_t> takeChoice();
+  static Status checkChoice(int status);
+  Status choose(std::string_view head, RowsView hidden, int64_t position,
+                std::span<int32_t> tokens) override;
+  Status keepRows(RowsView rows, int64_t at) override;
+  RowsView keptRows(int64_t at, int64_t count) override;
+  Status settleBacklog() override;
+  Status sendSampling();
+  Status settleStates();
+
+  cuda::DeviceAddress roundAt(size_t offset) const;
+  Status queueDrafts(int64_t drafts, int *count);
+  Status queueVerify(int64_t drafts, int *count);
+  Status queueAccept(int64_t drafts, int *count);
+  Status queueRound(int64_t drafts, RoundPart part, int *count);
+  Status prepareRound(int32_t token, int64_t drafts);
   RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
   StatusOr<RowsView> toHost(RowsView rows) override;
   StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
@@ -147,7 +184,7 @@ private:
   cuda::Stream stream;
   cuda::DeviceBuffer buffer;
   int64_t driverUsed = 0;
-  cuda::PinnedBuffer slots, readBack, choice;
+  cuda::PinnedBuffer slots, readBack, choice, roundBack;
   int64_t nextSlot = 0;
   cuda::Event tokenReady;
   std::vector<cuda::Module> modules;
@@ -160,6 +197,18 @@ private:
   bool persistent = false;     ///< the chosen entry
   int64_t devicePosition = -1; ///< of the step graph, -1: unknown
   int32_t deviceToken = -1;    ///< in the trunk's input; -1: unknown
+  SamplerOptions sampling;
+  int32_t sampledVocab = 0;
+  cuda::Function roundRow, roundAccept;
+  std::map<int64_t, cuda::GraphExec> roundGraphs; ///< by drafts
+  /// The round that the device is ready for; drafts -1: none.
+  struct Placed {
+    int64_t drafts = -1, position = 0;
+    int32_t token = 0;
+    bool operator==(const Placed &) const = default;
+  } placed;
+  bool rowsAreInTrunk = false; ///< the backlog's, from the output's first on
+  std::vector<float> forcedShares;
 };
 
 } // namespace lathe

@@ -10,6 +10,9 @@ namespace lathe {
 
 using cuda::DeviceAddress;
 
+/// The entry of a prompt's kernel that folds in pending tokens.
+static constexpr std::string_view kSettleSuffix = "_settle";
+
 /// What a state holds as floats, in the order that Engine::state() promises.
 static std::vector<float> decode(const PlannedState &state,
                                  const std::vector<std::byte> &bytes,
@@ -28,6 +31,10 @@ static std::vector<float> decode(const PlannedState &state,
   std::memcpy(values.data(), bytes.data(), bytes.size());
   if (state.ring == 0)
     return values;
+  if (state.kind == StateKind::Recurrent) { // without the gates behind it
+    values.resize(size_t(state.dims[0] * state.dims[1] * state.dims[2]));
+    return values;
+  }
   std::vector<float> ordered;
   const int64_t steps = state.dims[0], channels = state.dims[1];
   for (int64_t i = position - steps; i < position; ++i) {
@@ -37,7 +44,23 @@ static std::vector<float> decode(const PlannedState &state,
   return ordered;
 }
 
-StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) const {
+/// Folds in what is pending.
+Status CudaEngine::settleStates() {
+  const PlannedEntry *entry = plan.find("trunk", 1, /*preferPrefill=*/true);
+  if (pendingTokens == 0 || !entry)
+    return absl::OkStatus();
+  int count = 0;
+  LATHE_RETURN_IF_ERROR(sendStep(*entry, 0, nextPosition));
+  LATHE_RETURN_IF_ERROR(
+      launchAll(*entry, 0, -1, {.only = kSettleSuffix}, &count));
+  pendingTokens = 0;
+  devicePosition = -1;
+  placed = {};
+  return absl::OkStatus();
+}
+
+StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
+  LATHE_RETURN_IF_ERROR(settleStates());
   for (size_t i = 0; i < plan.states.size(); ++i) {
     const PlannedState &state = plan.states[i];
     if (state.name != name)
@@ -82,7 +105,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return launchAll(*entry, tokens, kernel, 0, &count);
+    return launchAll(*entry, tokens, kernel, {}, &count);
   }));
   return timeGraph(graph, count, repetitions);
 }

@@ -1,6 +1,6 @@
 #include "runtime/engine/CudaMemory.h"
 
-#include "runtime/base/CudaAbi.h"
+#include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
 #include "runtime/memory/WeightStore.h"
 
@@ -109,6 +109,29 @@ int64_t stepLaunches(const Plan &plan, int64_t tokens) {
   return count;
 }
 
+/// Most rows of logits that are chosen from at once.
+static int64_t chosenRows(const Plan &plan) {
+  int64_t rows = 1;
+  for (const PlannedEntry &entry : plan.entries)
+    if (entry.function == "head" && !entry.prefill)
+      rows = std::max(rows, entry.tokens);
+  return std::min<int64_t>(rows, LATHE_REPLAY_TOKENS);
+}
+
+static void placeDrafts(const Plan &plan, CudaMemory &memory, Layer &layer) {
+  const PlannedEntry *mtp = plan.find("mtp", 1);
+  if (!mtp)
+    return;
+  const PlannedIo &hidden = mtp->inputs[1];
+  memory.keptRows = layer.take(
+      ioBytes(hidden, plan.maxTokens("trunk") + 3 * LATHE_REPLAY_TOKENS));
+  memory.draftRow = layer.take(ioBytes(hidden, 1));
+  memory.round = layer.take(sizeof(LatheRound));
+  if (const PlannedEntry *head = plan.find("draft_head", 1))
+    memory.draftIds = layer.take(ioBytes({0}, head->outputs[0].width));
+  layer.row("drafts");
+}
+
 CudaMemory layOutCuda(const Plan &plan, int64_t context) {
   CudaMemory memory;
   Layer layer(memory);
@@ -123,8 +146,9 @@ CudaMemory layOutCuda(const Plan &plan, int64_t context) {
     scratch = std::max(scratch,
                        kernel.sharedBytes + kernel.bytesPerPosition * context);
   if (const PlannedEntry *head = plan.find("head", 1))
-    scratch = std::max<int64_t>(scratch,
-                                sampleScratch(int(head->outputs[0].width), 1));
+    scratch =
+        std::max<int64_t>(scratch, sampleScratch(int(head->outputs[0].width),
+                                                 int(chosenRows(plan))));
   memory.scratch = layer.take(scratch);
   layer.row("kernel scratch");
   memory.counters = layer.take(LATHE_COUNTERS * int64_t(sizeof(unsigned)));
@@ -134,6 +158,7 @@ CudaMemory layOutCuda(const Plan &plan, int64_t context) {
                                            int64_t(sizeof(LatheStage))));
   memory.sampling = layer.take(kSamplingBytes);
   layer.row("counters, tables and sampling");
+  placeDrafts(plan, memory, layer);
   memory.upload = layer.take(2 * kUploadBytes);
   layer.row("upload");
   memory.table.total = memory.total;

@@ -24,9 +24,11 @@ namespace lathe {
 /// at a time.
 inline constexpr int64_t kUploadBytes = 32 << 20;
 
-/// Room for how to choose, and for the choice: a LatheSampling, and 256 bytes
-/// behind it the token and its status.
+/// Room for how to choose, and for the choices: a LatheSampling, another one
+/// for drafts, and 256 bytes behind the first the tokens and then their
+/// statuses.
 inline constexpr int64_t kSamplingBytes = 512;
+inline constexpr int64_t kDraftSamplingAt = 128;
 inline constexpr int64_t kChoiceAt = 256;
 
 /// Byte offsets from the start of the buffer, all multiples of 256.
@@ -45,6 +47,9 @@ struct CudaMemory {
   /// A table of LatheStage per persistent step, by index in the plan.
   std::vector<int64_t> stepTables;
   int64_t sampling = 0;
+  /// Only with an MTP layer: hidden rows that it has yet to see, one row of its
+  /// own, a LatheRound, and the tokens of the draft head's rows.
+  int64_t keptRows = 0, draftRow = 0, round = 0, draftIds = 0;
   int64_t upload = 0;
   int64_t weightBytes = 0, stateBytes = 0;
   int64_t total = 0;

@@ -14,7 +14,7 @@ bool CudaEngine::isPersistent(int64_t tokens) const {
 
 Status CudaEngine::fillStepTable(const PlannedStep &step, DeviceAddress table) {
   std::vector<LatheStage> stages;
-  DeviceAddress input = 0;
+  Bindings bindings;
   for (const char *function : {"trunk", "head"}) {
     const PlannedEntry *entry = plan.find(function, step.tokens);
     if (!entry)
@@ -28,17 +28,19 @@ Status CudaEngine::fillStepTable(const PlannedStep &step, DeviceAddress table) {
                              "operands");
       for (size_t i = 0; i < launch.operands.size(); ++i)
         stage.operands[i] = reinterpret_cast<void *>(
-            resolve(launch.operands[i], *entry, input));
+            resolve(launch.operands[i], *entry, bindings));
     }
-    input = reinterpret_cast<DeviceAddress>(outputOf(*entry, step.tokens).data);
+    bindings.inputs[0] =
+        reinterpret_cast<DeviceAddress>(outputOf(*entry, step.tokens).data);
   }
   return send(table, stages.data(), stages.size() * sizeof(LatheStage));
 }
 
 Status CudaEngine::prepareSteps() {
   if (plan.steps.empty() && options.entry == StepEntry::Persistent)
-    return modelError("the bundle has no persistent steps; compile it with "
-                      "--entry persistent or auto, or run with --entry launches");
+    return modelError(
+        "the bundle has no persistent steps; compile it with "
+        "--entry persistent or auto, or run with --entry launches");
   if (plan.steps.empty() || options.entry == StepEntry::Launches)
     return absl::OkStatus();
   for (size_t i = 0; i < plan.steps.size(); ++i) {
@@ -76,7 +78,7 @@ Status CudaEngine::launchPersistent(const PlannedStep &step, int begin, int end,
                                     int stages, int *count) {
   const PlannedEntry &trunk = *plan.find("trunk", step.tokens);
   const PlannedStage &planned = plan.kernels[size_t(step.kernel)].stages[0];
-  LatheLaunch ctx = launchContext(trunk);
+  LatheLaunch ctx = launchContext(stepAddress(trunk));
   DeviceAddress table = buffer.address() +
                         layout.stepTables[size_t(&step - plan.steps.data())] +
                         DeviceAddress(begin) * sizeof(LatheStage);
@@ -103,7 +105,7 @@ Status CudaEngine::queuePersistent(const PlannedStep &step, int *count) {
     stages = 0;
     return absl::OkStatus();
   };
-  DeviceAddress input = 0;
+  Bindings bindings;
   for (const char *function : {"trunk", "head"}) {
     const PlannedEntry &entry = *plan.find(function, step.tokens);
     for (const PlannedLaunch &planned : entry.launches) {
@@ -113,11 +115,12 @@ Status CudaEngine::queuePersistent(const PlannedStep &step, int *count) {
       } else {
         LATHE_RETURN_IF_ERROR(flush());
         LATHE_RETURN_IF_ERROR(
-            launch(entry, planned, step.tokens, input, count));
+            launch(entry, planned, step.tokens, bindings, count));
       }
       ++at;
     }
-    input = reinterpret_cast<DeviceAddress>(outputOf(entry, step.tokens).data);
+    bindings.inputs[0] =
+        reinterpret_cast<DeviceAddress>(outputOf(entry, step.tokens).data);
   }
   return flush();
 }
@@ -127,10 +130,11 @@ Status CudaEngine::queueStep(int64_t tokens, int *count) {
     return queuePersistent(*plan.findStep(tokens), count);
   const PlannedEntry *trunk = plan.find("trunk", tokens);
   const PlannedEntry *head = plan.find("head", tokens);
-  LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, 0, count));
-  return launchAll(
-      *head, tokens, -1,
-      reinterpret_cast<DeviceAddress>(outputOf(*trunk, tokens).data), count);
+  LATHE_RETURN_IF_ERROR(launchAll(*trunk, tokens, -1, {}, count));
+  return launchAll(*head, tokens, -1,
+                   {.inputs = {reinterpret_cast<DeviceAddress>(
+                        outputOf(*trunk, tokens).data)}},
+                   count);
 }
 
 } // namespace lathe

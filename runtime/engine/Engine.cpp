@@ -1,6 +1,5 @@
 #include "runtime/engine/Engine.h"
 
-#include "runtime/base/KernelAbi.h"
 #include "runtime/memory/WeightStore.h"
 
 #include <algorithm>
@@ -16,6 +15,8 @@ Engine::Engine(const Plan &plan, int64_t context, int64_t prefillChunk)
       prefillChunk(std::max<int64_t>(prefillChunk, 1)) {
   if (const PlannedEntry *head = plan.find("head", 1))
     vocabSize = head->outputs[0].width;
+  for (const PlannedState &state : plan.states)
+    replays |= state.kind == StateKind::Recurrent && state.ring > 0;
 }
 
 Engine::~Engine() = default;
@@ -32,21 +33,75 @@ Status Engine::checkTokens(std::span<const int32_t> tokens) const {
   return absl::OkStatus();
 }
 
+const PlannedEntry *Engine::entryFor(std::string_view function,
+                                     int64_t tokens) const {
+  return plan.find(function, tokens, isPrompt && tokens > 1);
+}
+
 Status Engine::feed(std::span<const int32_t> tokens,
                     const std::function<Status(RowsView)> &allRows) {
   LATHE_RETURN_IF_ERROR(checkTokens(tokens));
   while (!tokens.empty()) {
     size_t count = std::min(tokens.size(), size_t(prefillChunk));
-    Input input;
-    input.tokens = tokens.first(count);
-    LATHE_ASSIGN_OR_RETURN(
-        lastHidden, run("trunk", {&input, 1}, int64_t(count), nextPosition));
-    nextPosition += int64_t(count);
+    LATHE_RETURN_IF_ERROR(feedRun(tokens.first(count)));
     tokens = tokens.subspan(count);
     if (allRows)
       LATHE_RETURN_IF_ERROR(allRows(lastHidden));
   }
   return absl::OkStatus();
+}
+
+Status Engine::prompt(std::span<const int32_t> tokens,
+                      const std::function<Status(RowsView)> &allRows) {
+  isPrompt = true;
+  Status status = feed(tokens, allRows);
+  isPrompt = false;
+  return status;
+}
+
+/// One run of the trunk.
+Status Engine::feedRun(std::span<const int32_t> tokens) {
+  const int64_t count = int64_t(tokens.size());
+  LATHE_RETURN_IF_ERROR(beginRun(tokens[0], count));
+  Input input;
+  input.tokens = tokens;
+  const PlannedEntry *entry = entryFor("trunk", count);
+  LATHE_ASSIGN_OR_RETURN(lastHidden,
+                         run("trunk", {&input, 1}, count, nextPosition));
+  return endRun(tokens, !entry->prefill);
+}
+
+Status Engine::beginRun(int32_t first, int64_t count) {
+  if (!backlog.on)
+    return absl::OkStatus();
+  LATHE_RETURN_IF_ERROR(settleBacklog());
+  return backlog.rows + count > backlogCapacity() ? catchUp(first).status()
+                                                  : absl::OkStatus();
+}
+
+/// Takes note of tokens whose hidden rows are there.
+Status Engine::endRun(std::span<const int32_t> tokens, bool decode) {
+  if (backlog.on) {
+    LATHE_RETURN_IF_ERROR(keepRows(lastHidden, backlog.rows));
+    backlog.rows += int64_t(tokens.size());
+    // The token at `first` was the one behind the last row that is gone.
+    const int64_t skip = nextPosition > backlog.first ? 0 : 1;
+    backlog.tokens.insert(backlog.tokens.end(), tokens.begin() + skip,
+                          tokens.end());
+  }
+  // A single token is in the states at once.
+  const bool pending = replays && decode && tokens.size() > 1;
+  pendingTokens = pending ? int64_t(tokens.size()) : 0;
+  lastRunStart = nextPosition;
+  nextPosition += int64_t(tokens.size());
+  return absl::OkStatus();
+}
+
+void Engine::restart() {
+  nextPosition = pendingTokens = lastRunStart = 0;
+  lastHidden = {};
+  backlog.first = backlog.rows = 0;
+  backlog.tokens.clear();
 }
 
 Status Engine::logits(RowsView rows,

@@ -4,15 +4,25 @@
 // workspace), runs entries and keeps the position. CpuEngine.h and CudaEngine.h
 // are the two kinds. Nothing is allocated after creation. Not thread-safe.
 //
+// Speculation. A round feeds a token and drafts of its successors as one step,
+// chooses a token behind each of them as plain decoding would, keeps the drafts
+// that agree and takes the others back. Because a step's results do not depend
+// on how many tokens it has, a round changes when tokens appear and never
+// which. Taking back is counting: of KV caches the next step overwrites the
+// rest, and states with replay are told how many tokens of the last step they
+// are to fold in (ir/SPEC.md). The policy that sizes rounds is in Speculator.h.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_RUNTIME_ENGINE_ENGINE_H
 #define LATHE_RUNTIME_ENGINE_ENGINE_H
 
 #include "runtime/artifact/Plan.h"
+#include "runtime/base/KernelAbi.h"
 #include "runtime/base/Status.h"
 #include "runtime/engine/Sampler.h"
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -33,6 +43,22 @@ struct RowsView {
   }
 };
 
+/// Most tokens of a decode step.
+constexpr int64_t kMaxStepTokens = LATHE_REPLAY_TOKENS;
+
+/// What a round came to.
+struct Round {
+  int64_t drafts = 0;   ///< proposed
+  int64_t accepted = 0; ///< the first so many were what is chosen
+  /// The accepted drafts and the token chosen behind them, not yet fed:
+  /// accepted + 1 tokens.
+  std::array<int32_t, kMaxStepTokens> tokens{};
+
+  std::span<const int32_t> chosen() const {
+    return {tokens.data(), size_t(accepted + 1)};
+  }
+};
+
 class Engine {
 public:
   virtual ~Engine();
@@ -43,6 +69,11 @@ public:
   /// usageError when the context is full or an id is not below the vocabulary.
   Status feed(std::span<const int32_t> tokens,
               const std::function<Status(RowsView hidden)> &allRows = nullptr);
+  /// The same for the text that generation starts from: runs of more than one
+  /// token are prompts whatever decode steps the plan has, so that the result
+  /// does not depend on these.
+  Status prompt(std::span<const int32_t> tokens,
+                const std::function<Status(RowsView)> &allRows = nullptr);
 
   /// Hidden rows of the last chunk that was fed; device memory.
   RowsView hidden() const { return lastHidden; }
@@ -73,13 +104,40 @@ public:
   /// Feeds `token` and chooses the next one.
   virtual StatusOr<int32_t> step(int32_t token);
 
+  /// Whether the plan has a decode step of `tokens` tokens whose tokens can be
+  /// taken back.
+  bool canVerify(int64_t tokens) const;
+  /// A round with these drafts behind `token`.
+  /// REQUIRES: canVerify(drafts.size() + 1), and room for them in the context.
+  virtual StatusOr<Round> verify(int32_t token,
+                                 std::span<const int32_t> drafts);
+  /// A round with `drafts` >= 1 drafts of the MTP layer, under the same terms.
+  /// REQUIRES: startMtp() before the first token was fed; a token was fed.
+  virtual StatusOr<Round> draftAndVerify(int32_t token, int64_t drafts);
+  /// Forgets the last `tokens` tokens.
+  /// REQUIRES: the last decode step fed no fewer and they were not yet taken.
+  void takeBack(int64_t tokens);
+
+  bool hasMtp() const { return plan.find("mtp", 1) != nullptr; }
+  /// Keeps what the MTP layer needs to know of the tokens that are fed from now
+  /// on. usageError when the plan has no MTP layer or the device no drafts.
+  virtual Status startMtp();
+  /// Rows of the draft head, 0 when drafts use the head.
+  int64_t draftVocab() const;
+  /// The token of each row of the draft head. REQUIRES: draftVocab() ids.
+  Status setDraftIds(std::vector<int32_t> ids);
+  /// For benchmarks with random weights: draft i of a round counts as accepted
+  /// in this share of rounds, whatever is chosen. Empty: off.
+  virtual void forceAcceptance(std::vector<double> shares);
+
   /// Zeroes every state and starts a new sequence.
   virtual Status reset() = 0;
 
   /// The floats of a state by its name in the plan; empty if unknown. A
   /// convolution's are its last inputs, oldest first, whatever the device
   /// keeps.
-  virtual StatusOr<std::vector<float>> state(std::string_view name) const = 0;
+  /// States with replay are settled first.
+  virtual StatusOr<std::vector<float>> state(std::string_view name) = 0;
 
   int64_t position() const { return nextPosition; }
   int64_t context() const { return contextSize; }
@@ -96,12 +154,58 @@ protected:
   /// The last hidden row as the head's input.
   StatusOr<Input> lastRow() const;
   Status checkTokens(std::span<const int32_t> tokens) const;
+  /// The entry that run() is to use.
+  const PlannedEntry *entryFor(std::string_view function, int64_t tokens) const;
+  /// Runs `head`, "head" or "draft_head", on `hidden`, device memory, and
+  /// chooses a token behind each row; `position` is the first one's.
+  virtual Status choose(std::string_view head, RowsView hidden,
+                        int64_t position, std::span<int32_t> tokens);
+  /// Starts a new sequence as far as this class is concerned.
+  void restart();
+
+  /// What the MTP layer has yet to see: hidden rows of slots first, first
+  /// + 1... and the token behind each, but for the last row's. The slot of a
+  /// position is that position; it takes the hidden row there and the token
+  /// behind it.
+  struct Backlog {
+    bool on = false;
+    int64_t first = 0, rows = 0;
+    std::vector<int32_t> tokens;
+  };
+  int64_t backlogCapacity() const { return prefillChunk + 2 * kMaxStepTokens; }
+  /// Copies device rows into the memory of the backlog, from its row `at` on.
+  virtual Status keepRows(RowsView rows, int64_t at);
+  /// Rows of that memory.
+  virtual RowsView keptRows(int64_t at, int64_t count);
+  /// Called before the backlog's rows are read or the trunk runs: a device that
+  /// left them elsewhere brings them there.
+  virtual Status settleBacklog();
+  /// What every run of the trunk over `count` tokens begins and ends with.
+  Status beginRun(int32_t first, int64_t count);
+  Status endRun(std::span<const int32_t> tokens, bool decode);
 
   const Plan &plan;
   const int64_t contextSize, prefillChunk;
   int64_t vocabSize = 0;
   int64_t nextPosition = 0;
+  /// Tokens before nextPosition that states with replay have not folded in.
+  int64_t pendingTokens = 0;
   RowsView lastHidden;
+  int64_t lastRunStart = 0; ///< position of its first row
+  Backlog backlog;
+  std::vector<int32_t> draftIds;
+
+private:
+  Status feedRun(std::span<const int32_t> tokens);
+  StatusOr<RowsView> catchUp(int32_t next);
+  StatusOr<RowsView> runMtp(std::span<const int32_t> tokens, int64_t at,
+                            int64_t count);
+  int64_t acceptedOf(std::span<const int32_t> drafts,
+                     std::span<const int32_t> chosen);
+
+  bool replays = false, isPrompt = false;
+  std::vector<double> forced;
+  uint64_t forcedRounds = 0;
 };
 
 /// Floats from row to row of an activation.

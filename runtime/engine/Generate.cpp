@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 namespace lathe {
 
@@ -26,14 +27,92 @@ static double millisecondsSince(Clock::time_point start) {
       .count();
 }
 
-/// Feeds tokens; with onLogits, reports the logits of each of them.
-static Status feed(Engine &engine, std::span<const int32_t> tokens,
-                   const GenerateOptions &options) {
-  if (!options.onLogits)
-    return engine.feed(tokens);
-  return engine.feed(tokens, [&](RowsView hidden) {
+namespace {
+
+/// The state of one call of generate().
+class Generation {
+public:
+  Generation(Engine &engine, const GenerateOptions &options,
+             Speculator &speculator)
+      : engine(engine), options(options), speculator(speculator) {}
+
+  Status feedPrompt(std::span<const int32_t> prompt);
+  Status run(int32_t token);
+
+  GenerateResult result;
+
+private:
+  std::optional<FinishReason> take(int32_t token, int64_t fed);
+  StatusOr<Round> next(int32_t token);
+  Status reportLogits(std::span<const int32_t> tokens);
+
+  Engine &engine;
+  const GenerateOptions &options;
+  Speculator &speculator;
+};
+
+} // namespace
+
+/// Feeds tokens and reports the logits of each of them.
+Status Generation::reportLogits(std::span<const int32_t> tokens) {
+  return engine.prompt(tokens, [&](RowsView hidden) {
     return engine.logits(hidden, options.onLogits);
   });
+}
+
+Status Generation::feedPrompt(std::span<const int32_t> prompt) {
+  result.promptTokens = int64_t(prompt.size());
+  speculator.note(prompt);
+  return options.onLogits ? reportLogits(prompt) : engine.prompt(prompt);
+}
+
+/// Adds a token of which `fed` tokens stand before it; a reason ends the text.
+std::optional<FinishReason> Generation::take(int32_t token, int64_t fed) {
+  if (std::ranges::find(options.stopIds, token) != options.stopIds.end())
+    return FinishReason::EndOfText;
+  result.tokens.push_back(token);
+  const bool goOn = !options.onToken || options.onToken(token);
+  if (fed >= engine.context())
+    return FinishReason::Context;
+  if (!goOn)
+    return FinishReason::Stopped;
+  if (options.maxTokens >= 0 &&
+      int64_t(result.tokens.size()) >= options.maxTokens)
+    return FinishReason::Length;
+  return std::nullopt;
+}
+
+StatusOr<Round> Generation::next(int32_t token) {
+  if (!options.onLogits)
+    return speculator.next(token);
+  Round round;
+  LATHE_RETURN_IF_ERROR(reportLogits({&token, 1}));
+  LATHE_ASSIGN_OR_RETURN(round.tokens[0], engine.sample());
+  return round;
+}
+
+Status Generation::run(int32_t token) {
+  Round round;
+  round.tokens[0] = token;
+  while (true) {
+    for (int64_t i = 0; i <= round.accepted; ++i) {
+      token = round.tokens[size_t(i)];
+      const int64_t ahead = round.accepted - i;
+      auto reason = take(token, engine.position() - ahead);
+      if (!reason)
+        continue;
+      engine.takeBack(ahead);
+      result.generationTokens -= ahead;
+      result.reason = *reason;
+      // The last token's own logits are wanted only by onLogits.
+      if (options.onLogits &&
+          (*reason == FinishReason::Length || *reason == FinishReason::Stopped))
+        return reportLogits({&token, 1});
+      return absl::OkStatus();
+    }
+    LATHE_ASSIGN_OR_RETURN(round, next(token));
+    result.generationTokens += round.accepted + 1;
+  }
 }
 
 StatusOr<GenerateResult> generate(Engine &engine,
@@ -43,10 +122,14 @@ StatusOr<GenerateResult> generate(Engine &engine,
     return usageError("the prompt is empty: give at least one token");
   LATHE_RETURN_IF_ERROR(
       engine.setSampling(options.sampling, options.vocabLimit));
-  GenerateResult result;
-  result.promptTokens = int64_t(prompt.size());
+  LATHE_ASSIGN_OR_RETURN(Speculator speculator,
+                         Speculator::create(engine, options.onLogits
+                                                        ? SpecOptions{}
+                                                        : options.speculation));
+  Generation generation(engine, options, speculator);
+  GenerateResult &result = generation.result;
   auto start = Clock::now();
-  LATHE_RETURN_IF_ERROR(feed(engine, prompt, options));
+  LATHE_RETURN_IF_ERROR(generation.feedPrompt(prompt));
   if (options.maxTokens == 0) {
     result.promptMs = millisecondsSince(start);
     return result;
@@ -54,35 +137,9 @@ StatusOr<GenerateResult> generate(Engine &engine,
   LATHE_ASSIGN_OR_RETURN(int32_t token, engine.sample());
   result.promptMs = millisecondsSince(start);
   start = Clock::now();
-  while (true) {
-    if (std::ranges::find(options.stopIds, token) != options.stopIds.end()) {
-      result.reason = FinishReason::EndOfText;
-      break;
-    }
-    result.tokens.push_back(token);
-    bool goOn = !options.onToken || options.onToken(token);
-    bool last = !goOn || (options.maxTokens >= 0 &&
-                          int64_t(result.tokens.size()) >= options.maxTokens);
-    if (engine.position() >= engine.context()) {
-      result.reason = FinishReason::Context;
-      break;
-    }
-    if (last) {
-      result.reason = goOn ? FinishReason::Length : FinishReason::Stopped;
-      // The last token's own logits are wanted only by onLogits.
-      if (options.onLogits)
-        LATHE_RETURN_IF_ERROR(feed(engine, {&token, 1}, options));
-      break;
-    }
-    ++result.generationSteps;
-    if (options.onLogits) {
-      LATHE_RETURN_IF_ERROR(feed(engine, {&token, 1}, options));
-      LATHE_ASSIGN_OR_RETURN(token, engine.sample());
-    } else {
-      LATHE_ASSIGN_OR_RETURN(token, engine.step(token));
-    }
-  }
+  LATHE_RETURN_IF_ERROR(generation.run(token));
   result.generationMs = millisecondsSince(start);
+  result.speculation = speculator.stats();
   return result;
 }
 

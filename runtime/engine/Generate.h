@@ -5,6 +5,7 @@
 
 #include "runtime/engine/Engine.h"
 #include "runtime/engine/Sampler.h"
+#include "runtime/engine/Speculator.h"
 
 #include <functional>
 #include <string_view>
@@ -27,6 +28,8 @@ struct GenerateOptions {
   std::vector<int32_t> stopIds; ///< end the text; not part of the result
   int32_t vocabLimit = 0;       ///< ids from here on are never chosen; 0: none
   SamplerOptions sampling;
+  /// Changes the time that tokens take, not the tokens. Off with onLogits.
+  SpecOptions speculation;
   /// Called with each new token; false ends the text. May be null.
   std::function<bool(int32_t)> onToken;
   /// Called with the logits of every position of prompt and output, in order.
@@ -40,12 +43,14 @@ struct GenerateResult {
   int64_t promptTokens = 0;
   double promptMs = 0;     ///< until the first token is known
   double generationMs = 0; ///< from then on
-  /// Steps of the trunk that generationMs covers.
-  int64_t generationSteps = 0;
+  /// Tokens that were chosen in generationMs, a stop id included.
+  int64_t generationTokens = 0;
+  SpecStats speculation;
 };
 
-/// Feeds `prompt` (not empty) and generates. Errors: those of Engine::feed and
-/// of the sampler.
+/// Feeds `prompt` (not empty) and generates. The engine is left as if it had
+/// been fed the tokens of the result one by one, but for the last. Errors:
+/// those of Engine::feed, of the sampler and of Speculator::create.
 StatusOr<GenerateResult> generate(Engine &engine,
                                   std::span<const int32_t> prompt,
                                   const GenerateOptions &options);

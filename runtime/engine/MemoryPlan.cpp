@@ -2,6 +2,7 @@
 
 #include "runtime/base/KernelAbi.h"
 #include "runtime/engine/CudaMemory.h"
+#include "runtime/engine/Engine.h"
 #include "runtime/memory/WeightStore.h"
 
 #include <algorithm>
@@ -72,6 +73,10 @@ MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
       io += ioBytes(output, entry.tokens);
   }
   memory.rows.push_back({"inputs and outputs", io});
+  if (const PlannedEntry *mtp = plan.find("mtp", 1))
+    memory.rows.push_back({"hidden rows for drafts",
+                           ioBytes(mtp->inputs[1], plan.maxTokens("trunk") +
+                                                       3 * kMaxStepTokens)});
   memory.rows.push_back({"activations", arenaBytes(plan)});
   memory.rows.push_back(
       {"kernel scratch", sharedScratch(plan) + threads * localScratch(plan)});

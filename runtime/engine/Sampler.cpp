@@ -75,7 +75,8 @@ StatusOr<Sampler> Sampler::create(const SamplerOptions &options) {
 }
 
 StatusOr<int32_t> Sampler::sample(std::span<const float> logits, int32_t vocab,
-                                  int64_t position) {
+                                  int64_t position,
+                                  std::span<const int32_t> ids) {
   if (vocab <= 0 || size_t(vocab) > logits.size())
     return internalError("sampling from " + std::to_string(vocab) + " of " +
                          std::to_string(logits.size()) + " logits");
@@ -96,10 +97,12 @@ StatusOr<int32_t> Sampler::sample(std::span<const float> logits, int32_t vocab,
     auto block = std::find(blockHighest.begin(), blockHighest.end(), highest);
     auto begin = logits.begin() +
                  (block - blockHighest.begin()) * std::ptrdiff_t(kBlock);
-    return int32_t(std::find(begin, logits.end(), highest) - logits.begin());
+    auto at = std::find(begin, logits.end(), highest) - logits.begin();
+    return ids.empty() ? int32_t(at) : ids[size_t(at)];
   }
   select(logits, highest);
-  return draw(highest, position);
+  const int32_t choice = draw(highest, position, ids);
+  return ids.empty() || choice < 0 ? choice : ids[size_t(choice)];
 }
 
 /// Fills `candidates` with the tokens that top-k and top-p keep.
@@ -250,14 +253,16 @@ float Sampler::minPThreshold(float highest) const {
 
 /// Applies min-p and chooses. Most candidates cannot reach the best score so
 /// far, which the leading bits of their noise tell without a logarithm.
-int32_t Sampler::draw(float highest, int64_t position) const {
+int32_t Sampler::draw(float highest, int64_t position,
+                      std::span<const int32_t> ids) const {
   uint64_t key = exact::positionKey(settings.seed, position);
   double floor = settings.minP > 0 ? exact::log(settings.minP) : kLowest;
   double best = kLowest;
   int32_t choice = -1;
   for (const Candidate &candidate : candidates) {
     double score = exact::score(candidate.logit, highest, settings.temperature);
-    uint64_t bits = exact::noiseBits(key, candidate.id);
+    uint64_t bits = exact::noiseBits(
+        key, ids.empty() ? candidate.id : ids[size_t(candidate.id)]);
     if (score < floor || !mayExceed(bits, best - score))
       continue;
     score += exact::gumbel(bits);

@@ -55,10 +55,12 @@ public:
   /// Chooses among the ids below `vocab`; logits from there on are padding and
   /// ignored. `position` is the sequence position that the token will have.
   /// Logits of minus infinity are never chosen. internalError if a logit is NaN
-  /// or plus infinity, or if none is finite.
-  /// REQUIRES: 0 < vocab <= logits.size().
+  /// or plus infinity, or if none is finite. With `ids`, logit i is that of
+  /// token ids[i], which gives it the token's noise and is what is returned;
+  /// ties go to the lowest i. REQUIRES: 0 < vocab <= logits.size(); ids is
+  /// empty or has `vocab` elements.
   StatusOr<int32_t> sample(std::span<const float> logits, int32_t vocab,
-                           int64_t position);
+                           int64_t position, std::span<const int32_t> ids = {});
 
   const SamplerOptions &options() const { return settings; }
 
@@ -81,7 +83,8 @@ private:
   uint64_t mass(float logit, float highest) const;
   int32_t bucketOf(float logit, float highest) const;
   float minPThreshold(float highest) const;
-  int32_t draw(float highest, int64_t position) const;
+  int32_t draw(float highest, int64_t position,
+               std::span<const int32_t> ids) const;
 
   SamplerOptions settings;
   std::vector<float> blockHighest; ///< of each block of logits

@@ -1,6 +1,7 @@
 #include "tests/e2e/TestModel.h"
 
 #include "compiler/driver/CheckpointModel.h"
+#include "runtime/engine/DraftHeadWeights.h"
 
 #include <cmath>
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <numeric>
 
 namespace lathe::e2e {
 
@@ -72,6 +74,8 @@ const CompiledModel &TestModel::compiled(const Build &build) {
   std::string key = build.form + (build.avx2 ? " avx2" : "");
   for (int64_t tokens : build.decodeTokens)
     key += " " + std::to_string(tokens);
+  if (build.replay)
+    key += " replay " + build.draftHead + std::to_string(build.draftVocab);
   std::unique_ptr<CompiledModel> &model = built[key];
   if (model)
     return *model;
@@ -79,6 +83,9 @@ const CompiledModel &TestModel::compiled(const Build &build) {
   options.decodeTokens = build.decodeTokens;
   options.prefillForm = build.form;
   options.mtp = true;
+  options.replay = build.replay;
+  options.draftHead = build.draftHead;
+  options.draftVocab = build.draftVocab;
   options.threads = 2;
   options.target = need(hostTarget(build.avx2));
   options.cache = cache.get();
@@ -94,7 +101,16 @@ std::unique_ptr<Engine> TestModel::engine(const Build &build, int threads,
   options.context = 512;
   options.prefillChunk = prefillChunk;
   auto source = weights();
-  return need(CpuEngine::create(model.plan, *model.kernels, *source, options));
+  std::vector<int32_t> ids;
+  if (const PlannedEntry *head = model.plan.find("draft_head", 1)) {
+    ids.resize(size_t(head->outputs[0].width));
+    std::iota(ids.begin(), ids.end(), 0);
+  }
+  auto withDraft = withDraftHead(*source, model.plan, ids);
+  auto engine =
+      need(CpuEngine::create(model.plan, *model.kernels, *withDraft, options));
+  need(engine->setDraftIds(ids));
+  return engine;
 }
 
 TestModel &tinyModel() {
@@ -185,7 +201,7 @@ Rows logitsOf(Engine &engine, const Ids &ids) {
   return rows;
 }
 
-std::map<std::string, std::vector<float>> statesOf(const Engine &engine,
+std::map<std::string, std::vector<float>> statesOf(Engine &engine,
                                                    const Plan &plan) {
   std::map<std::string, std::vector<float>> states;
   for (const PlannedState &state : plan.states) {

@@ -59,6 +59,9 @@ struct Build {
   std::string form = "int15";
   bool avx2 = false;
   std::vector<int64_t> decodeTokens = {1, 2, 3, 4, 5, 8};
+  bool replay = false;
+  std::string draftHead{}; ///< as CompileOptions::draftHead
+  int64_t draftVocab = -1; ///< as CompileOptions::draftVocab
 };
 
 class TestModel {
@@ -114,7 +117,7 @@ Rows logitsOf(Engine &engine, const Ids &ids);
 /// The same for more tokens of the sequence.
 void appendLogits(Engine &engine, std::span<const int32_t> ids, Rows &rows);
 /// Every state of `engine`, by name.
-std::map<std::string, std::vector<float>> statesOf(const Engine &engine,
+std::map<std::string, std::vector<float>> statesOf(Engine &engine,
                                                    const Plan &plan);
 
 /// Prompt and greedy text of `count` tokens below `vocab`.

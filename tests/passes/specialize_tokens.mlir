@@ -39,3 +39,13 @@ func.func @normed(%x: tensor<?x32xf32>) -> tensor<?x16xf32> {
   %y = graph.linear %h, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
   return %y : tensor<?x16xf32>
 }
+
+// A function for one token has no use for copies for more.
+// CHECK-DAG: func.func @one.t1
+// CHECK-NOT: func.func @one.t4
+// CHECK-NOT: func.func @one.p64
+func.func @one(%x: tensor<?x32xf32>) -> tensor<?x16xf32> attributes {lathe.max_tokens = 1 : i64} {
+  %a = graph.weight "a" : !graph.weight<16x32, bf16>
+  %y = graph.linear %x, %a : tensor<?x32xf32>, !graph.weight<16x32, bf16> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}

@@ -36,6 +36,7 @@ template <int kHv> struct DeltaCfg {
                        kValueDim = 128, kTaps = 4;
   static constexpr float kQkEps = 1e-6f, kQScale = 0.08838834764f;
   static constexpr int kChunk = LATHE_BENCH_CHUNK;
+  static constexpr bool kReplay = false;
 };
 
 template <int kH, int kHkv> struct AttentionCfg {

@@ -208,6 +208,62 @@ class BadQuantised(Copy):
         self.assertIn("merges", result.stderr)
 
 
+class Drafts(Copy):
+    """MTP layers that are missing, unreadable or broken."""
+
+    source = DEMO
+
+    def rename_mtp(self) -> None:
+        def rename(header: Header) -> None:
+            for name in [n for n in header if n.startswith("mtp.")]:
+                header["visual." + name] = header.pop(name)
+        self.edit_header(rename)
+
+    def text(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        result = run("run", str(self.model), "-p", "import os", "-n", "24",
+                     "--temp", "0", *args)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result
+
+    def test_without_mtp_drafts_are_looked_up(self) -> None:
+        plain = self.text("--spec", "none").stdout
+        self.rename_mtp()
+        result = self.text("--spec", "mtp:3")
+        self.assertEqual(result.stdout, plain)
+        lines = [line for line in result.stderr.splitlines()
+                 if "no MTP weights" in line]
+        self.assertEqual(len(lines), 1, result.stderr)
+
+    def test_format_of_mtp_that_is_not_supported(self) -> None:
+        def change(header: Header) -> None:
+            tensor = header["mtp.fc.weight"]
+            tensor["dtype"] = "F8_E4M3"
+            tensor["shape"][0] *= 2
+        self.edit_header(change)
+        self.assertIn("F8_E4M3", self.text("--spec", "mtp:3").stderr)
+
+    def test_mtp_of_the_wrong_shape(self) -> None:
+        def change(header: Header) -> None:
+            tensor = header["mtp.fc.weight"]
+            tensor["shape"] = tensor["shape"][::-1]
+        self.edit_header(change)
+        self.fails(3, "mtp.fc", args=["--spec", "mtp:3"])
+
+    def test_mtp_of_zeros(self) -> None:
+        header, data = read_safetensors(self.weights)
+        begin, end = header["mtp.fc.weight"]["data_offsets"]
+        write_safetensors(self.weights, header,
+                          data[:begin] + bytes(end - begin) + data[end:])
+        self.fails(3, "mtp.fc", "zeros", args=["--spec", "mtp:3"])
+
+    def test_a_broken_mtp_layer_is_not_read_without_drafts(self) -> None:
+        header, data = read_safetensors(self.weights)
+        begin, end = header["mtp.fc.weight"]["data_offsets"]
+        write_safetensors(self.weights, header,
+                          data[:begin] + bytes(end - begin) + data[end:])
+        self.text("--spec", "none")
+
+
 class Usage(unittest.TestCase):
     def test_unknown_flag(self) -> None:
         self.assertEqual(run("run", MODEL, "--no-such-flag").returncode, 2)
@@ -310,6 +366,28 @@ class Works(unittest.TestCase):
         self.assertEqual(sum(row["bytes"] for row in table["rows"]),
                          table["total_bytes"])
         self.assertEqual(table["context"], 1000)
+
+    def test_speculation_does_not_change_the_text(self) -> None:
+        args = ["-p", "import os", "-t", "2"]
+        plain = self.text(*args, "--spec", "none")
+        for spec in ("mtp:3", "ngram:8", "auto"):
+            self.assertEqual(self.text(*args, "--spec", spec), plain, spec)
+
+    def test_counted_draft_vocabulary(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            ids = os.path.join(folder, "ids")
+            result = run("tune-vocab", DEMO, __file__, "-o", ids, "-n", "900")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("900 of", result.stdout)
+            text = self.text("-p", "import os", "--spec", "mtp:3",
+                             "--draft-vocab", ids)
+        self.assertEqual(text, self.text("-p", "import os", "--spec", "none"))
+
+    def test_forced_acceptance_is_labelled(self) -> None:
+        result = run("bench", DEMO, "--spec", "mtp:3", "--accept",
+                     "0.9,0.8,0.7", "-p", "0", "-n", "32", "-r", "1")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("acceptance forced to 0.9,0.8,0.7", result.stdout)
 
     def test_forced_avx2(self) -> None:
         self.assertIn("import", self.text("-p", "import os", "--isa", "avx2"))

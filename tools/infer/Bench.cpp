@@ -1,6 +1,7 @@
 //===- Bench.cpp - infer bench: rates against the memory's limit ----------===//
 
 #include "tools/infer/BenchCuda.h"
+#include "tools/infer/BenchRounds.h"
 #include "tools/infer/LoadedModel.h"
 #include "tools/infer/Verbs.h"
 
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 namespace lathe::cli {
 
@@ -26,6 +28,7 @@ struct Row {
   /// Read bandwidth in bytes per second, taken right before each repetition:
   /// a shared machine changes from second to second.
   std::vector<double> bandwidths;
+  std::optional<RoundsRow> rounds; ///< speculation only
 
   double rate() const { return median(rates); }
   double bandwidth() const { return median(bandwidths); }
@@ -50,14 +53,6 @@ double secondsSince(Clock::time_point start) {
 }
 
 } // namespace
-
-/// Fixed ids that stay inside any vocabulary.
-static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(int32_t((i * 7919 + 13) % vocab));
-  return ids;
-}
 
 static StatusOr<Row> benchPrompt(Engine &engine, int64_t tokens,
                                  int repetitions) {
@@ -130,6 +125,9 @@ static void printTable(const std::vector<Row> &rows) {
       std::printf(" | | | |\n");
   }
   std::printf("\n%%: of the read bandwidth, measured before each repetition\n");
+  for (const Row &row : rows)
+    if (row.rounds)
+      std::printf("\n%s\n", describe(*row.rounds).c_str());
 }
 
 static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
@@ -147,6 +145,8 @@ static void printJson(const std::vector<Row> &rows, const LoadedModel &model) {
       entry["read_bandwidth_bytes_s"] = row.bandwidth();
       entry["percent_of_read_bandwidth"] = row.percent();
     }
+    if (row.rounds)
+      entry.update(toJson(*row.rounds));
     json["results"].push_back(entry);
   }
   std::printf("%s\n", json.dump(2).c_str());
@@ -172,11 +172,14 @@ static int64_t contextFor(const BenchOptions &options) {
   int64_t most = *std::ranges::max_element(options.promptTokens);
   int64_t step = std::max(*std::ranges::max_element(options.decodeTokens),
                           *std::ranges::max_element(options.stepTokens));
+  // A round may go beyond the tokens that were asked for.
+  step += kMaxStepTokens;
   return std::max(most, step + *std::ranges::max_element(options.depths));
 }
 
 Status bench(const BenchOptions &given) {
   BenchOptions options = given;
+  LATHE_RETURN_IF_ERROR(checkAccept(options));
   if (options.model.context == 0)
     options.model.context = contextFor(options);
   if (options.model.device != "cpu")
@@ -202,6 +205,11 @@ Status bench(const BenchOptions &given) {
       LATHE_ASSIGN_OR_RETURN(
           Row row, benchDecode(model, tokens, depth, options.repetitions));
       rows.push_back(row);
+      if (model.spec.mode == SpecOptions::Mode::Off)
+        continue;
+      LATHE_ASSIGN_OR_RETURN(RoundsRow rounds,
+                             benchRounds(model, options, tokens, depth));
+      rows.push_back({rounds.test, rounds.rates, 0, {}, rounds});
     }
   if (options.json)
     printJson(rows, model);

@@ -8,6 +8,8 @@
 
 #include "tools/infer/BenchCuda.h"
 
+#include "tools/infer/BenchRounds.h"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -26,13 +28,6 @@ static double secondsSince(Clock::time_point start) {
 static double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
-}
-
-static std::vector<int32_t> tokensFor(int64_t count, int64_t vocab) {
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(int32_t((i * 7919 + 13) % vocab));
-  return ids;
 }
 
 /// Bytes that one launch's operands must move at this depth.
@@ -127,6 +122,43 @@ static StatusOr<Json> benchStep(CudaEngine &engine, int64_t tokens,
       {"percent_of_read_bandwidth", 100 * bytes / timing.seconds / bandwidth}};
 }
 
+/// The parts of a round on the device alone, against the bytes of the step that
+/// they are a part of.
+static Status addRound(CudaEngine &engine, int64_t drafts, int64_t depth,
+                       Json &rows) {
+  using Part = CudaEngine::RoundPart;
+  const std::string where = " @ d" + std::to_string(depth);
+  for (auto [part, name] : {std::pair{Part::Drafts, "drafts"},
+                            {Part::Verify, "verify"},
+                            {Part::Accept, "accept"},
+                            {Part::All, "all"}}) {
+    LATHE_RETURN_IF_ERROR(engine.reset());
+    engine.skipTo(depth);
+    LATHE_ASSIGN_OR_RETURN(auto timing, engine.timeRound(drafts, part, 20));
+    rows.push_back({{"test", "round of " + std::to_string(drafts) +
+                                 " drafts, " + name + where},
+                    {"drafts", drafts},
+                    {"depth", depth},
+                    {"ms", 1e3 * timing.seconds},
+                    {"launches", timing.launches}});
+  }
+  return absl::OkStatus();
+}
+
+/// Rounds as infer run plays them, one by one, the host included.
+static StatusOr<Json> roundsRow(const BenchOptions &options,
+                                const LoadedModel &model, int64_t tokens,
+                                int64_t depth) {
+  LATHE_ASSIGN_OR_RETURN(RoundsRow row,
+                         benchRounds(model, options, tokens, depth));
+  Json json{{"test", row.test},
+            {"tok_s", median(row.rates)},
+            {"ms", 1e3 * row.stats.seconds / double(row.stats.rounds)}};
+  json.update(toJson(row));
+  json["description"] = describe(row);
+  return json;
+}
+
 /// Every kernel of a step by itself, its launches back to back. `function`'s
 /// entry for `tokens`.
 static Status addLedger(CudaEngine &engine, const char *function,
@@ -171,6 +203,9 @@ static void printTable(const Json &report) {
               report["load_ms"].get<double>() / 1e3,
               report["plan_bytes"].get<long long>(),
               report["driver_bytes"].get<long long>());
+  for (const Json &row : report["results"])
+    if (row.contains("description"))
+      std::printf("%s\n\n", row["description"].get<std::string>().c_str());
   std::printf("| test | tok/s | ms | launches | GB | %% of read bandwidth |\n"
               "|---|---:|---:|---:|---:|---:|\n");
   for (const Json &row : report["results"]) {
@@ -184,7 +219,7 @@ static void printTable(const Json &report) {
     std::printf("| %s | %.1f | %.3f | %d | %.3f | %.1f |\n",
                 row["test"].get<std::string>().c_str(),
                 row.contains("tok_s") ? row["tok_s"].get<double>()
-                                      : 1e3 * row["tokens"].get<double>() / ms,
+                                      : 1e3 * row.value("tokens", 0.0) / ms,
                 ms, row.value("launches", 0), bytes / 1e9,
                 row.value("percent_of_read_bandwidth", 0.0));
   }
@@ -226,7 +261,16 @@ Status benchCuda(const BenchOptions &options, LoadedModel &model) {
     if (tokens > 0)
       LATHE_RETURN_IF_ERROR(
           add(benchPrompt(engine, tokens, options.repetitions)));
+  const bool rounds = model.spec.mode != SpecOptions::Mode::Off;
+  if (rounds)
+    LATHE_RETURN_IF_ERROR(Speculator::create(engine, model.spec).status());
   for (int64_t depth : options.depths) {
+    if (model.spec.mode == SpecOptions::Mode::Mtp)
+      LATHE_RETURN_IF_ERROR(
+          addRound(engine, model.spec.drafts, depth, report["results"]));
+    for (int64_t tokens : options.decodeTokens)
+      if (tokens > 0 && rounds)
+        LATHE_RETURN_IF_ERROR(add(roundsRow(options, model, tokens, depth)));
     for (int64_t tokens : options.decodeTokens)
       if (tokens > 0)
         LATHE_RETURN_IF_ERROR(add(benchDecode(

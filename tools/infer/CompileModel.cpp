@@ -3,8 +3,11 @@
 #include "compiler/cache/ObjectCache.h"
 #include "compiler/driver/CheckpointModel.h"
 #include "compiler/driver/CompileCuda.h"
+#include "runtime/engine/Speculator.h"
+#include "tools/infer/DraftVocab.h"
 #include "tools/infer/Host.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -58,6 +61,24 @@ static std::unique_ptr<ObjectCache> openCache(const ModelOptions &options) {
   return nullptr;
 }
 
+/// What the rounds of --spec need beyond plain decoding.
+static Status addSpeculation(const ModelOptions &options,
+                             CompileOptions &compile) {
+  LATHE_ASSIGN_OR_RETURN(SpecOptions spec, parseSpec(options.spec));
+  LATHE_ASSIGN_OR_RETURN(DraftVocab vocab, parseDraftVocab(options.draftVocab));
+  if (spec.mode == SpecOptions::Mode::Off)
+    return absl::OkStatus();
+  compile.replay = true;
+  compile.mtp = spec.mode != SpecOptions::Mode::Lookup;
+  compile.draftVocab = vocab.size;
+  compile.draftHead = options.draftHead;
+  for (int64_t tokens : stepTokens(spec))
+    if (std::ranges::find(compile.decodeTokens, tokens) ==
+        compile.decodeTokens.end())
+      compile.decodeTokens.push_back(tokens);
+  return absl::OkStatus();
+}
+
 static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
                                                const std::string &target,
                                                int sms) {
@@ -68,6 +89,7 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
   if (!options.prefillForm.empty())
     compile.prefillForm = options.prefillForm;
   compile.decodeTokens = options.decodeTokens;
+  LATHE_RETURN_IF_ERROR(addSpeculation(options, compile));
   compile.strict = options.strict;
   compile.persistent = options.entry != "launches";
   compile.graphFile = options.graph;
@@ -90,7 +112,7 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
 static ModelInput inputOf(const ModelFiles &files) {
   if (files.files())
     return lathe::inputOf(*files.files(), files.configDocument().root());
-  ModelInput input{files.configDocument().root(), true, nullptr};
+  ModelInput input{files.configDocument().root(), true, nullptr, nullptr};
   input.describe = [&files](std::string_view module, int64_t rows,
                             int64_t cols) {
     return files.describeSynthetic(module, rows, cols);

@@ -1,7 +1,9 @@
 #include "tools/infer/LoadedModel.h"
 
+#include "runtime/engine/DraftHeadWeights.h"
 #include "tools/infer/CompileModel.h"
 #include "tools/infer/CudaDevice.h"
+#include "tools/infer/DraftVocab.h"
 #include "tools/infer/Host.h"
 
 #include <chrono>
@@ -139,6 +141,39 @@ StatusOr<LoadedModel> planOnly(const ModelOptions &options, MemoryPlan &memory,
   return model;
 }
 
+/// The tokens of the draft head's rows; none where there is no such head.
+static StatusOr<std::vector<int32_t>> draftIdsOf(const ModelOptions &options,
+                                                 const LoadedModel &model) {
+  const PlannedEntry *head = model.compiled->plan.find("draft_head", 1);
+  if (!head)
+    return std::vector<int32_t>();
+  LATHE_ASSIGN_OR_RETURN(DraftVocab vocab, parseDraftVocab(options.draftVocab));
+  LATHE_ASSIGN_OR_RETURN(auto tokenizer, model.files->tokenizer());
+  return draftIds(vocab, head->outputs[0].width,
+                  tokenizer ? &*tokenizer : nullptr);
+}
+
+/// How rounds go with this model: without an MTP layer drafts come from the
+/// text so far, which a user who asked for MTP is told.
+static Status settleSpec(const ModelOptions &options, LoadedModel &model) {
+  LATHE_ASSIGN_OR_RETURN(model.spec, parseSpec(options.spec));
+  // A bundle may have been compiled without rounds.
+  bool any = false;
+  for (int64_t tokens : stepTokens(model.spec))
+    any |= tokens > 1 && model.engine->canVerify(tokens);
+  if (options.spec == "auto" && !any)
+    model.spec = {};
+  const std::string &problem = model.compiled->mtpProblem;
+  if (problem.empty())
+    return absl::OkStatus();
+  if (model.spec.mode == SpecOptions::Mode::Mtp)
+    model.spec.mode = SpecOptions::Mode::Lookup;
+  if (!options.quiet)
+    std::fprintf(stderr, "drafts come from the text so far only: %s\n",
+                 problem.c_str());
+  return absl::OkStatus();
+}
+
 static Status createCpu(const ModelOptions &options, int64_t context,
                         const LoadProgress &progress, LoadedModel &model) {
   EngineOptions engine;
@@ -150,10 +185,13 @@ static Status createCpu(const ModelOptions &options, int64_t context,
       checkFits(planMemory(model.compiled->plan, context, model.threads),
                 availableMemory()));
   auto weights = model.files->weights();
-  LATHE_ASSIGN_OR_RETURN(auto created,
-                         CpuEngine::create(model.compiled->plan,
-                                           *model.compiled->kernels, *weights,
-                                           engine));
+  const Plan &plan = model.compiled->plan;
+  LATHE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, draftIdsOf(options, model));
+  auto withDraft = withDraftHead(*weights, plan, ids);
+  LATHE_ASSIGN_OR_RETURN(
+      auto created,
+      CpuEngine::create(plan, *model.compiled->kernels, *withDraft, engine));
+  LATHE_RETURN_IF_ERROR(created->setDraftIds(std::move(ids)));
   model.cpuEngine = created.get();
   model.engine = std::move(created);
   return absl::OkStatus();
@@ -177,16 +215,20 @@ static Status createCuda(const ModelOptions &options, int64_t context,
                                                  : StepEntry::Auto;
   engine.progress = progress;
   auto weights = model.files->weights();
+  const Plan &plan = model.compiled->plan;
+  LATHE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, draftIdsOf(options, model));
+  auto withDraft = withDraftHead(*weights, plan, ids);
   LATHE_ASSIGN_OR_RETURN(auto created,
-                         CudaEngine::create(*model.cuda, model.compiled->plan,
+                         CudaEngine::create(*model.cuda, plan,
                                             model.compiled->images,
-                                            weights.get(), engine));
+                                            withDraft.get(), engine));
+  LATHE_RETURN_IF_ERROR(created->setDraftIds(std::move(ids)));
   model.cudaEngine = created.get();
   model.engine = std::move(created);
   return absl::OkStatus();
 }
 
-StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
+static StatusOr<LoadedModel> loadOnce(const ModelOptions &options) {
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, open(options));
   LATHE_RETURN_IF_ERROR(compile(options, model, false));
   LATHE_ASSIGN_OR_RETURN(int64_t context, contextOf(options, model));
@@ -205,7 +247,21 @@ StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
       std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   if (show)
     std::fprintf(stderr, "\r\033[K");
+  LATHE_RETURN_IF_ERROR(settleSpec(options, model));
   return model;
+}
+
+StatusOr<LoadedModel> loadModel(const ModelOptions &options) {
+  auto model = loadOnce(options);
+  if (model.ok() || options.spec != "auto" || exitCode(model.status()) != 4)
+    return model;
+  // The MTP layer may be what does not fit, and nobody asked for it.
+  ModelOptions plain = options;
+  plain.spec = "none";
+  auto without = loadOnce(plain);
+  if (without.ok() && !options.quiet)
+    std::fprintf(stderr, "without speculation, for which there is no room\n");
+  return without;
 }
 
 } // namespace lathe::cli

@@ -9,6 +9,7 @@
 #include "runtime/engine/CpuEngine.h"
 #include "runtime/engine/CudaEngine.h"
 #include "runtime/engine/MemoryPlan.h"
+#include "runtime/engine/Speculator.h"
 
 namespace lathe::cli {
 
@@ -23,9 +24,11 @@ struct LoadedModel {
   int threads = 1;
   double loadMs = 0;
   std::string device; ///< "cpu", or the GPU's name
+  SpecOptions spec;   ///< what the options ask for and the model allows
 };
 
-/// Opens, compiles, checks that it fits, and loads.
+/// Opens, compiles, checks that it fits, and loads; with --spec auto without
+/// speculation where there is no room for it.
 StatusOr<LoadedModel> loadModel(const ModelOptions &options);
 
 /// Opens and plans only; `memory` is for the context that the options name,

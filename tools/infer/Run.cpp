@@ -125,6 +125,7 @@ static Status setUp(const RunOptions &options, const LoadedModel &model,
   LATHE_ASSIGN_OR_RETURN(GenerationConfig defaults, model.files->generation());
   setSampling(options, defaults, session.generate.sampling);
   session.generate.maxTokens = options.maxTokens;
+  session.generate.speculation = model.spec;
   if (!options.ignoreEos)
     session.generate.stopIds = defaults.stopIds;
   if (session.tokenizer)
@@ -162,8 +163,48 @@ static Status writeLogits(const std::string &path, const Session &session,
   return writer.commit();
 }
 
+/// The states that no position tells apart; those of a KV cache end in what the
+/// next step overwrites.
+static Status writeStates(const std::string &path, const LoadedModel &model) {
+  std::vector<TensorSpec> specs;
+  std::vector<std::vector<float>> values;
+  for (const PlannedState &state : model.compiled->plan.states) {
+    if (state.kind == StateKind::Kv)
+      continue;
+    specs.push_back({state.name, DType::F32, state.dims});
+    LATHE_ASSIGN_OR_RETURN(values.emplace_back(),
+                           model.engine->state(state.name));
+  }
+  LATHE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                         SafetensorsWriter::create(path, specs, {}));
+  for (size_t i = 0; i < specs.size(); ++i)
+    LATHE_RETURN_IF_ERROR(writer.write(specs[i].name, 0, bytesOf(values[i])));
+  return writer.commit();
+}
+
 static double rate(int64_t tokens, double milliseconds) {
   return milliseconds > 0 ? double(tokens) / milliseconds * 1e3 : 0;
+}
+
+/// Rounds, and how many of the drafts at each place held.
+static void printSpeculation(const SpecStats &stats) {
+  std::fprintf(
+      stderr,
+      "rounds      %9lld     %.2f tokens and %.2f ms each; %lld by MTP, "
+      "%lld by lookup\n",
+      static_cast<long long>(stats.rounds),
+      double(stats.tokens) / double(stats.rounds),
+      1e3 * stats.seconds / double(stats.rounds),
+      static_cast<long long>(stats.roundsBy[1]),
+      static_cast<long long>(stats.roundsBy[2]));
+  if (stats.proposed[0] == 0)
+    return;
+  std::fprintf(stderr, "accepted   ");
+  for (size_t i = 0; i < stats.proposed.size() && stats.proposed[i] > 0; ++i)
+    std::fprintf(stderr, " %lld/%lld",
+                 static_cast<long long>(stats.accepted[i]),
+                 static_cast<long long>(stats.proposed[i]));
+  std::fprintf(stderr, "\n");
 }
 
 static void printTimings(const LoadedModel &model, const GenerateResult &result,
@@ -182,8 +223,11 @@ static void printTimings(const LoadedModel &model, const GenerateResult &result,
       static_cast<unsigned long long>(stats.cacheHits), result.promptMs,
       static_cast<long long>(result.promptTokens),
       rate(result.promptTokens, result.promptMs), result.generationMs,
-      result.tokens.size(), rate(result.generationSteps, result.generationMs),
+      result.tokens.size(), rate(result.generationTokens, result.generationMs),
       double(peakMemory()) / (1 << 20));
+  if (model.spec.mode != SpecOptions::Mode::Off &&
+      result.speculation.rounds > 0)
+    printSpeculation(result.speculation);
   if (sampling.temperature > 0)
     std::fprintf(stderr, "seed        %llu\n",
                  static_cast<unsigned long long>(sampling.seed));
@@ -213,8 +257,13 @@ static void printJson(const LoadedModel &model, const Session &session,
       {"prompt_tok_s", rate(result.promptTokens, result.promptMs)},
       {"generation_tokens", result.tokens.size()},
       {"generation_ms", result.generationMs},
-      {"generation_tok_s", rate(result.generationSteps, result.generationMs)},
+      {"generation_tok_s", rate(result.generationTokens, result.generationMs)},
       {"peak_memory_bytes", peakMemory()}};
+  const SpecStats &rounds = result.speculation;
+  json["speculation"] = {
+      {"rounds", rounds.rounds},     {"seconds", rounds.seconds},
+      {"tokens", rounds.tokens},     {"proposed", rounds.proposed},
+      {"accepted", rounds.accepted}, {"rounds_by_source", rounds.roundsBy}};
   std::printf("%s\n", json.dump().c_str());
 }
 
@@ -260,6 +309,8 @@ Status run(const RunOptions &options) {
   if (!options.logitsFile.empty())
     LATHE_RETURN_IF_ERROR(writeLogits(options.logitsFile, session,
                                       result.tokens, model.engine->vocab()));
+  if (!options.statesFile.empty())
+    LATHE_RETURN_IF_ERROR(writeStates(options.statesFile, model));
   if (options.json)
     printJson(model, session, result, text);
   else

@@ -33,14 +33,17 @@ struct ModelOptions {
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
   std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
-  bool noOverlap = false;     ///< GPU: kernels strictly one after another
+  bool noOverlap = false;         ///< GPU: kernels strictly one after another
+  std::string spec = "none";      ///< see runtime/engine/Speculator.h
+  std::string draftHead;  ///< "full", "int4", "nvfp4"; "": by the head's bits
+  std::string draftVocab; ///< a count or a file of ids; "": by cost
   bool quiet = false;
 };
 
 struct RunOptions {
   ModelOptions model;
   std::optional<std::string> prompt;
-  std::string promptFile, tokenIds, logitsFile;
+  std::string promptFile, tokenIds, logitsFile, statesFile;
   int64_t maxTokens = -1;
   std::optional<float> temperature, topP, minP;
   std::optional<int> topK;
@@ -54,6 +57,7 @@ struct BenchOptions {
   std::vector<int64_t> promptTokens = {512}, decodeTokens = {64}, depths = {0};
   std::vector<int64_t> stepTokens = {1, 2, 3, 4, 5, 6, 7, 8}; ///< GPU only
   int repetitions = 3;
+  std::vector<double> accept; ///< forced acceptance; empty: as it comes
   bool json = false, ledger = false;
   bool markdown = true; ///< what `json` is not
 };
@@ -78,6 +82,12 @@ struct DevicesOptions {
   bool json = false;
 };
 
+struct TuneVocabCommand {
+  std::string model, output;
+  std::vector<std::string> texts;
+  int64_t size = 32768;
+};
+
 struct QuantizeCommand {
   std::string source, destination, format = "int4";
   int64_t group = 128;
@@ -92,6 +102,7 @@ Status quantize(const QuantizeCommand &options);
 Status compile(const CompileCommand &options);
 Status inspect(const InspectOptions &options);
 Status devices(const DevicesOptions &options);
+Status tuneVocab(const TuneVocabCommand &options);
 
 /// Most prompt tokens at once; usageError when the options ask for a number
 /// out of range.

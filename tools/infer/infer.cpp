@@ -76,6 +76,18 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
                    "STAGE DIR: write graph, fused, kernel, plan, cpp, "
                    "cuda or all")
       ->expected(2);
+  verb->add_option(
+          "--spec", model.spec,
+          "Drafts per round: auto, none, mtp:1 to mtp:7, or ngram:1 to "
+          "ngram:8 out of the text so far; never changes the text")
+      ->capture_default_str();
+  verb->add_option("--draft-head", model.draftHead,
+                   "The head that drafts use: full, int4 or nvfp4; default: "
+                   "full where the head has 4 bits, else int4")
+      ->check(CLI::IsMember({"full", "int4", "nvfp4"}));
+  verb->add_option("--draft-vocab", model.draftVocab,
+                   "How many tokens drafts choose from, or the file of infer "
+                   "tune-vocab; default: by cost");
   verb->add_flag("--strict", model.strict,
                  "Fail when an operation misses its fused kernel");
   verb->add_flag("-q,--quiet", model.quiet, "Print the result only");
@@ -83,6 +95,7 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
 
 static void addRun(CLI::App &app, RunOptions &o) {
   CLI::App *verb = app.add_subcommand("run", "Continue a prompt");
+  o.model.spec = "auto";
   addModelOptions(verb, o.model, false);
   auto *prompt = verb->add_option("-p,--prompt", o.prompt, "The prompt");
   auto *file = verb->add_option("--prompt-file", o.promptFile,
@@ -109,6 +122,9 @@ static void addRun(CLI::App &app, RunOptions &o) {
   verb->add_flag("--json", o.json, "One JSON object on stdout");
   verb->add_option("--logits", o.logitsFile,
                    "Write input_ids and logits of every position "
+                   "(safetensors); without speculation");
+  verb->add_option("--states", o.statesFile,
+                   "Write the trunk's conv and recurrent states at the end "
                    "(safetensors)");
 }
 
@@ -137,6 +153,11 @@ static void addBench(CLI::App &app, BenchOptions &o) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
+  verb->add_option("--accept", o.accept,
+                   "With --spec: count draft i as accepted in this share of "
+                   "rounds (0.9,0.8,0.7), for random weights")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -149,6 +170,7 @@ static void addBench(CLI::App &app, BenchOptions &o) {
 static void addPlan(CLI::App &app, PlanOptions &o) {
   CLI::App *verb =
       app.add_subcommand("plan", "Print the memory table, load nothing");
+  o.model.spec = "auto";
   addModelOptions(verb, o.model, true);
   verb->add_flag("--json", o.json, "JSON instead of a table");
 }
@@ -182,6 +204,19 @@ static void addInspect(CLI::App &app, InspectOptions &o) {
 static void addDevices(CLI::App &app, DevicesOptions &o) {
   CLI::App *verb = app.add_subcommand("devices", "List what could run a model");
   verb->add_flag("--json", o.json, "JSON instead of a table");
+}
+
+static void addTuneVocab(CLI::App &app, TuneVocabCommand &o) {
+  CLI::App *verb = app.add_subcommand(
+      "tune-vocab", "Count which tokens a text has, for --draft-vocab");
+  verb->add_option("model", o.model, "A Hugging Face checkpoint")->required();
+  verb->add_option("texts", o.texts, "What the model is to write like")
+      ->required();
+  verb->add_option("-o,--output", o.output, "The file of ids")->required();
+  verb->add_option("-n,--size", o.size,
+                   "Tokens to keep, control tokens included")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
 }
 
 static void addQuantize(CLI::App &app, QuantizeCommand &o) {
@@ -239,6 +274,8 @@ int main(int argc, char **argv) {
   addCompile(app, compileOptions);
   addInspect(app, inspectOptions);
   addDevices(app, devicesOptions);
+  TuneVocabCommand tuneOptions;
+  addTuneVocab(app, tuneOptions);
 
   auto args = arguments(argc, argv);
   std::reverse(args.begin(), args.end()); // CLI11 pops from the back
@@ -260,6 +297,8 @@ int main(int argc, char **argv) {
     status = inspect(inspectOptions);
   else if (app.got_subcommand("devices"))
     status = devices(devicesOptions);
+  else if (app.got_subcommand("tune-vocab"))
+    status = tuneVocab(tuneOptions);
   else
     status = quantize(quantizeOptions);
   if (!status.ok() && !absl::IsCancelled(status))

@@ -20,6 +20,14 @@
 // A thread owns value heads. Threads that share a key head convolve it each on
 // their own; the conv state is replaced only after all of them have read it.
 //
+// With replay (Cfg::kReplay) the state is the one before the ctx->pending
+// tokens in front of ctx->position. Token p's row of qkv is row p %
+// LATHE_REPLAY_RING of the conv state, [LATHE_REPLAY_RING][C]; its gates, beta
+// and e^g, are the same row behind the matrices, [LATHE_REPLAY_RING][2][stride
+// of Hv]. That is all the recurrence reads, so a kernel can fold these tokens
+// into S with the operations of an ordinary step. Which tokens are pending is
+// the caller's choice: one that is not counted has never been.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_H
@@ -39,7 +47,7 @@ template <class Cfg> struct DeltaDims {
   static constexpr int kGateStride = strideOf(Cfg::kValueHeads);
   static constexpr int kOutStride = strideOf(Cfg::kValueHeads * kV);
   static constexpr DeltaShape shape(int chunk) {
-    return {Cfg::kKeyHeads, Cfg::kValueHeads, kK, kV, chunk};
+    return {Cfg::kKeyHeads, Cfg::kValueHeads, kK, kV, chunk, Cfg::kReplay};
   }
   static constexpr int query(int keyHead) { return keyHead * kK; }
   static constexpr int key(int keyHead) {
@@ -49,20 +57,37 @@ template <class Cfg> struct DeltaDims {
     return 2 * Cfg::kKeyHeads * kK + valueHead * kV;
   }
   static_assert(kK % 16 == 0 && kV % 16 == 0);
+  static_assert(Cfg::kTaps - 1 + 2 * LATHE_REPLAY_TOKENS <= LATHE_REPLAY_RING);
   static_assert(Cfg::kValueHeads % Cfg::kKeyHeads == 0);
 };
 
 struct DeltaArgs {
   const float *qkv, *a, *b, *convWeight, *aLog, *dtBias;
   float *convState, *state, *out;
+  int position; ///< of the first token
 };
+
+/// The ring's row of token `t`, counted from the first of this launch.
+LATHE_INLINE int ringRow(const DeltaArgs &args, int t) {
+  return (args.position + t + LATHE_REPLAY_RING) % LATHE_REPLAY_RING;
+}
+
+/// Beta of token `t` and `head` in the ring of gates; e^g is kGateStride on.
+template <class Cfg>
+LATHE_INLINE float *ringGates(const DeltaArgs &args, int t, int head) {
+  using D = DeltaDims<Cfg>;
+  float *ring = args.state + (i64)Cfg::kValueHeads * D::kK * D::kV;
+  return ring + (i64)ringRow(args, t) * 2 * D::kGateStride + head;
+}
 
 /// The input row of token `t`, where t < 0 is one of the remembered ones.
 template <class Cfg>
 LATHE_INLINE const float *inputRow(const DeltaArgs &args, int t) {
   using D = DeltaDims<Cfg>;
-  return t < 0 ? args.convState + (i64)(t + Cfg::kTaps - 1) * D::kChannels
-               : args.qkv + (i64)t * D::kInStride;
+  if (t >= 0)
+    return args.qkv + (i64)t * D::kInStride;
+  int row = Cfg::kReplay ? ringRow(args, t) : t + Cfg::kTaps - 1;
+  return args.convState + (i64)row * D::kChannels;
 }
 
 /// rows[i][0..width) = silu(conv) of token first + i from `channel` on.
@@ -104,14 +129,21 @@ static void l2Normalize(float *rows, int count, float eps, float scale) {
   }
 }
 
-/// q and k of one key head for tokens first .. first + count.
+/// q of one key head for tokens first .. first + count.
 template <class Cfg>
-static void loadKeyHead(const DeltaArgs &args, int keyHead, int first,
-                        int count, float *q, float *k) {
+static void loadQueries(const DeltaArgs &args, int keyHead, int first,
+                        int count, float *q) {
   using D = DeltaDims<Cfg>;
   convolve<Cfg>(args, D::query(keyHead), D::kK, first, count, q);
-  convolve<Cfg>(args, D::key(keyHead), D::kK, first, count, k);
   l2Normalize<D::kK>(q, count, Cfg::kQkEps, Cfg::kQScale);
+}
+
+/// The same for k.
+template <class Cfg>
+static void loadKeys(const DeltaArgs &args, int keyHead, int first, int count,
+                     float *k) {
+  using D = DeltaDims<Cfg>;
+  convolve<Cfg>(args, D::key(keyHead), D::kK, first, count, k);
   l2Normalize<D::kK>(k, count, Cfg::kQkEps, 1.0f);
 }
 
@@ -127,32 +159,40 @@ LATHE_INLINE DeltaGates deltaGates(const DeltaArgs &args, int head, int t) {
           -exp(args.aLog[head]) * softplus(args.a[at] + args.dtBias[head])};
 }
 
-/// Moves the last taps - 1 inputs of channels [begin, end) into the state.
+/// Moves the last `rows` inputs of channels [begin, end) into the state.
+/// Without replay `rows` is taps - 1, what the state holds; with it, some new
+/// tokens.
 template <class Cfg>
-static void keepInputs(const DeltaArgs &args, int tokens, int begin, int end) {
+static void keepInputs(const DeltaArgs &args, int tokens, int rows, int begin,
+                       int end) {
   using D = DeltaDims<Cfg>;
   // A row never comes from an earlier one, so ascending order is safe.
-  for (int r = 0; r < Cfg::kTaps - 1; ++r) {
-    const float *from = inputRow<Cfg>(args, tokens - (Cfg::kTaps - 1) + r);
-    float *to = args.convState + (i64)r * D::kChannels;
+  for (int r = 0; r < rows; ++r) {
+    const int t = tokens - rows + r;
+    const float *from = inputRow<Cfg>(args, t);
+    float *to = args.convState +
+                (i64)(Cfg::kReplay ? ringRow(args, t) : r) * D::kChannels;
     for (int c = begin; c < end; c += 16)
       store(to + c, load(from + c));
   }
 }
 
-/// Advances the conv state of this thread's key heads and their value heads.
-/// Call last: it waits for the other readers where key heads are shared.
+/// Moves the last `rows` inputs of this thread's key heads and their value
+/// heads into the state. Call last: with `wait` it waits for the other readers
+/// where key heads are shared.
 template <class Cfg>
-static void advanceConvState(const LatheContext *ctx, const DeltaArgs &args) {
+static void advanceConvState(const LatheContext *ctx, const DeltaArgs &args,
+                             int rows, bool wait) {
   using D = DeltaDims<Cfg>;
-  if (Cfg::kKeyHeads % ctx->threads != 0)
+  if (wait && Cfg::kKeyHeads % ctx->threads != 0)
     barrier(ctx);
   Range keys = shareOf(ctx, Cfg::kKeyHeads);
-  int tokens = ctx->tokens;
-  keepInputs<Cfg>(args, tokens, D::query(keys.begin), D::query(keys.end));
-  keepInputs<Cfg>(args, tokens, D::key(keys.begin), D::key(keys.end));
-  keepInputs<Cfg>(args, tokens, D::value(keys.begin * D::kRatio),
-                  D::value(keys.end * D::kRatio));
+  auto keep = [&](int begin, int end) {
+    keepInputs<Cfg>(args, ctx->tokens, rows, begin, end);
+  };
+  keep(D::query(keys.begin), D::query(keys.end));
+  keep(D::key(keys.begin), D::key(keys.end));
+  keep(D::value(keys.begin * D::kRatio), D::value(keys.end * D::kRatio));
 }
 
 } // namespace lathe

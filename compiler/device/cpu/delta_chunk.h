@@ -18,14 +18,15 @@
 // Value columns are independent given L and the weights of O, so a panel of
 // columns runs through all three lines while its part of S stays in L1. The
 // state is held in panels across the chunks of a head. Rows beyond the last
-// token are zero: they add nothing.
+// token are zero: they add nothing. Tokens that are pending (see delta.h) are
+// folded in first; those of a prompt never are.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_COMPILER_DEVICE_CPU_DELTA_CHUNK_H
 #define LATHE_COMPILER_DEVICE_CPU_DELTA_CHUNK_H
 
-#include "compiler/device/cpu/delta.h"
+#include "compiler/device/cpu/delta_step.h"
 #include "compiler/device/cpu/tile.h"
 
 namespace lathe {
@@ -101,7 +102,8 @@ static void dotTiles(const DeltaChunk &s, const float *rows, float *dots) {
 template <class Cfg>
 static void loadChunk(const DeltaArgs &args, int keyHead, DeltaChunk &s) {
   constexpr int kK = Cfg::kKeyDim, kN = Cfg::kChunk;
-  loadKeyHead<Cfg>(args, keyHead, s.first, s.count, s.q, s.k);
+  loadQueries<Cfg>(args, keyHead, s.first, s.count, s.q);
+  loadKeys<Cfg>(args, keyHead, s.first, s.count, s.k);
   int padded = roundUp(s.count, kTileRows);
   clearRows(s.q, kK, s.count, padded);
   clearRows(s.k, kK, s.count, padded);
@@ -281,7 +283,10 @@ static void deltaChunk(const LatheContext *ctx, const float *qkv,
                        float *state, float *out) {
   using D = DeltaDims<Cfg>;
   static_assert(Cfg::kChunk % 16 == 0);
-  DeltaArgs args{qkv, a, b, convWeight, aLog, dtBias, convState, state, out};
+  DeltaArgs args{qkv,    a,         b,     convWeight, aLog,
+                 dtBias, convState, state, out,        ctx->position};
+  if constexpr (Cfg::kReplay)
+    stepHeads<Cfg, 0>(ctx, args, 0);
   DeltaChunk s = chunkScratch<Cfg>(ctx);
   Range heads = shareOf(ctx, Cfg::kValueHeads);
   for (int h = heads.begin; h < heads.end;) {
@@ -290,7 +295,8 @@ static void deltaChunk(const LatheContext *ctx, const float *qkv,
     chunkHeads<Cfg>(args, h, end, ctx->tokens, s);
     h = end;
   }
-  advanceConvState<Cfg>(ctx, args);
+  const bool few = Cfg::kReplay && ctx->tokens < Cfg::kTaps - 1;
+  advanceConvState<Cfg>(ctx, args, few ? ctx->tokens : Cfg::kTaps - 1, true);
 }
 
 } // namespace lathe

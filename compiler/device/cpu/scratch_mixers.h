@@ -13,11 +13,14 @@
 #ifndef LATHE_COMPILER_DEVICE_CPU_SCRATCH_MIXERS_H
 #define LATHE_COMPILER_DEVICE_CPU_SCRATCH_MIXERS_H
 
+#include "runtime/base/KernelAbi.h"
+
 namespace lathe {
 
 struct DeltaShape {
   int keyHeads, valueHeads, keyDim, valueDim;
-  int chunk; ///< tokens per chunk; deltaChunk only
+  int chunk;   ///< tokens per chunk; deltaChunk only
+  bool replay; ///< the state can fold in pending tokens
 };
 
 struct AttentionShape {
@@ -47,17 +50,25 @@ struct ScratchCursor {
   constexpr long long floats(long long count) { return take(count * 4); }
 };
 
-/// deltaStep: q and k of one key head, v of one value head, for every token.
+/// Most value columns of a state that deltaStep works on at once while several
+/// tokens pass over them.
+constexpr int kStepColumns = 64;
+
+/// deltaStep: q and k of one key head, v of one value head, for every token;
+/// with replay also for those that are folded in, and columns of the state as
+/// tokens leave them that may still be taken back.
 struct DeltaStepScratch {
-  long long q, k, v, bytes;
+  long long q, k, v, ahead, bytes;
 };
 constexpr DeltaStepScratch deltaStepScratch(const DeltaShape &s,
                                             int maxTokens) {
   ScratchCursor c;
   DeltaStepScratch r{};
-  r.q = c.floats((long long)maxTokens * s.keyDim);
-  r.k = c.floats((long long)maxTokens * s.keyDim);
-  r.v = c.floats((long long)maxTokens * s.valueDim);
+  const long long rows = maxTokens + (s.replay ? LATHE_REPLAY_TOKENS : 0);
+  r.q = c.floats(rows * s.keyDim);
+  r.k = c.floats(rows * s.keyDim);
+  r.v = c.floats(rows * s.valueDim);
+  r.ahead = c.floats(s.replay ? (long long)s.keyDim * kStepColumns : 0);
   r.bytes = c.bytes;
   return r;
 }
@@ -71,7 +82,7 @@ struct DeltaChunkScratch {
   long long solved;            ///< [chunk][panel]
   long long gates;             ///< five rows of [chunk]
   long long state;             ///< per value head of the group, in panels
-  long long bytes;
+  long long bytes;             ///< of these, or of what folding needs before
 };
 constexpr DeltaChunkScratch deltaChunkScratch(const DeltaShape &s) {
   ScratchCursor c;
@@ -89,7 +100,8 @@ constexpr DeltaChunkScratch deltaChunkScratch(const DeltaShape &s) {
   r.gates = c.floats(5 * n);
   r.state =
       c.floats((long long)s.valueHeads / s.keyHeads * s.keyDim * s.valueDim);
-  r.bytes = c.bytes;
+  const long long fold = s.replay ? deltaStepScratch(s, 0).bytes : 0;
+  r.bytes = c.bytes > fold ? c.bytes : fold;
   return r;
 }
 

@@ -18,6 +18,12 @@
 // The conv state is a ring [LATHE_CONV_RING][C] of the convolution's inputs,
 // position p in row p % LATHE_CONV_RING, zero for positions before the first.
 //
+// With replay (Cfg::kReplay) the state is the one before the pending tokens in
+// front of the step's position, the ring has LATHE_REPLAY_RING rows, and behind
+// the matrices is one of gates, [LATHE_REPLAY_RING][2][stride of Hv], beta and
+// e^g. A kernel folds the pending tokens into S with the operations of a step;
+// which ones are pending is the caller's choice.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_DELTA_CUH
@@ -33,12 +39,17 @@ template <class Cfg> struct DeltaDims {
   static constexpr int kTaps = Cfg::kTaps;
   static constexpr int kRatio = Cfg::kValueHeads / Cfg::kKeyHeads;
   static constexpr CudaDeltaShape shape() {
-    return {Cfg::kKeyHeads, Cfg::kValueHeads, kK, kV, kTaps};
+    return {Cfg::kKeyHeads, Cfg::kValueHeads, kK, kV, kTaps, Cfg::kReplay};
   }
   static constexpr int kChannels = shape().channels();
   static constexpr int kInStride = strideOf(kChannels);
   static constexpr int kGateStride = strideOf(Cfg::kValueHeads);
   static constexpr int kOutStride = strideOf(Cfg::kValueHeads * kV);
+
+  /// Rows of the ring of inputs.
+  static constexpr int kRing =
+      Cfg::kReplay ? LATHE_REPLAY_RING : LATHE_CONV_RING;
+  static_assert((kRing & (kRing - 1)) == 0);
 
   static constexpr int query(int keyHead) { return keyHead * kK; }
   static constexpr int key(int keyHead) {
@@ -60,9 +71,17 @@ struct DeltaArgs {
 /// Where the ring keeps the input of a position, which may be negative.
 template <class Cfg>
 LATHE_DEVICE float *ringRow(const DeltaArgs &args, int position) {
-  static_assert((LATHE_CONV_RING & (LATHE_CONV_RING - 1)) == 0);
-  return args.convState +
-         (position & (LATHE_CONV_RING - 1)) * DeltaDims<Cfg>::kChannels;
+  using D = DeltaDims<Cfg>;
+  return args.convState + (position & (D::kRing - 1)) * D::kChannels;
+}
+
+/// With replay, where it keeps a position's beta of a head; e^g is kGateStride
+/// on.
+template <class Cfg>
+LATHE_DEVICE float *ringGates(const DeltaArgs &args, int position, int head) {
+  using D = DeltaDims<Cfg>;
+  return args.state + Cfg::kValueHeads * D::kK * D::kV +
+         (position & (D::kRing - 1)) * 2 * D::kGateStride + head;
 }
 
 template <class Cfg>

@@ -8,10 +8,13 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_DELTA_SIZES_H
 #define LATHE_COMPILER_DEVICE_CUDA_DELTA_SIZES_H
 
+#include "runtime/base/Replay.h"
+
 namespace lathe {
 
 struct CudaDeltaShape {
   int keyHeads, valueHeads, keyDim, valueDim, taps;
+  bool replay = false; ///< steps fold in the pending tokens of the one before
 
   constexpr int ratio() const { return valueHeads / keyHeads; }
   constexpr int channels() const {
@@ -50,10 +53,16 @@ constexpr int deltaStepThreads(const CudaDeltaShape &s) {
 constexpr int deltaStepWidth(const CudaDeltaShape &s) {
   return 2 * s.keyDim + deltaStepTeam(s) * kDeltaStepColumns;
 }
+/// Tokens that a team holds at a time: the step's, and before them, with
+/// replay, the pending ones.
+constexpr int deltaStepRows(const CudaDeltaShape &s, int tokens) {
+  return s.replay ? LATHE_REPLAY_TOKENS : tokens;
+}
 /// Of a team: per token a row, its norms and every slice's gates; then two
 /// buffers of the warps' partial sums.
 constexpr int deltaStepTeamBytes(const CudaDeltaShape &s, int tokens) {
-  return (tokens * (deltaStepWidth(s) + 4 + 4 * deltaStepTeam(s)) +
+  return (deltaStepRows(s, tokens) *
+              (deltaStepWidth(s) + 4 + 4 * deltaStepTeam(s)) +
           2 * deltaStepTeam(s) * kDeltaStepWarps * 2 * kDeltaStepColumns) *
          4;
 }
@@ -70,7 +79,10 @@ constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
   return deltaStepTeamBytes(s, tokens);
 }
 /// Blocks per SM that bound the registers: one may start while another ends.
-constexpr int kDeltaStepResident = 4;
+/// What is folded in needs more of them.
+constexpr int deltaStepResident(const CudaDeltaShape &s) {
+  return s.replay ? 3 : 4;
+}
 
 //===----------------------------------------------------------------------===//
 // Prefill: deltaPrepare fills the scratch, deltaScan runs over it.

@@ -13,6 +13,11 @@
 // their sums. A team, a few slices of one key head, convolves q and k for
 // itself, which costs less than waiting for somebody to do it once.
 //
+// With replay the pending tokens go over the state first, from the ring, and
+// the state is written after them and not after the new ones. All that they
+// need was there before the launch, so they pass while the inputs are still
+// awaited.
+//
 // The order of every sum follows from the shape alone, so a token's result does
 // not depend on how many tokens come with it. Teams only write ring rows of
 // this step's positions and only read rows of earlier ones.
@@ -74,6 +79,7 @@ public:
 
   LATHE_DEVICE_MEMBER void prefetch() {
     position = ctx.step->position;
+    pending = Cfg::kReplay ? ctx.step->pending : 0;
     if (next < D::kTeams)
       begin();
   }
@@ -87,6 +93,20 @@ public:
     }
   }
 
+  /// With replay, instead of the two: folds in what is pending, no more.
+  LATHE_DEVICE_MEMBER void settle() {
+    position = ctx.step->position;
+    pending = ctx.step->pending;
+    if (pending == 0)
+      return;
+    for (bool first = true; next < D::kTeams; next += step, first = false) {
+      if (!first)
+        syncTeam();
+      begin();
+      storeState();
+    }
+  }
+
 private:
   const LatheLaunch &ctx;
   const DeltaArgs &args;
@@ -94,7 +114,7 @@ private:
   const int warpId, number;
   int next; ///< team of the problem
   const int step;
-  int position;
+  int position, pending;
   DeltaStepTeam team;
   int slice; ///< of the team
   DeltaStepInputs<Cfg> inputs;
@@ -130,18 +150,49 @@ private:
       x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
     });
     inputs.loadPast(args, team, position);
+    if constexpr (Cfg::kReplay)
+      if (pending > 0)
+        fold();
+  }
+
+  /// Nobody takes back a single token: it goes over the state for good.
+  static constexpr bool kSettles = !Cfg::kReplay || Cfg::kTokens == 1;
+
+  /// Takes the state over the pending tokens, for good.
+  LATHE_DEVICE_MEMBER void fold() {
+    inputs.convolvePending(args, team, position, pending);
+    syncTeam();
+    makeNorms(pending);
+#pragma unroll 1
+    for (int t = 0; t < pending; ++t)
+      advance<false>(t);
+    if constexpr (!kSettles)
+      storeState();
+    syncTeam(); // the rows are free
   }
 
   LATHE_DEVICE_MEMBER void finish() {
     inputs.load(args, team);
     inputs.convolveRows(team);
     syncTeam();
-    for (int t = team.warp; t < D::kTokens; t += D::kWarps)
-      team.norms[t] = stepNorms<Cfg>(team.rows + t * D::kWidth);
+    makeNorms(D::kTokens);
     inputs.keep(args, team, position);
+    if constexpr (Cfg::kReplay)
+      inputs.keepGates(args, team, position);
 #pragma unroll 1
     for (int t = 0; t < D::kTokens; ++t)
-      advance(t);
+      advance<true>(t);
+    // Else these tokens are pending, and the next step folds them in.
+    if constexpr (kSettles)
+      storeState();
+  }
+
+  LATHE_DEVICE_MEMBER void makeNorms(int tokens) {
+    for (int t = team.warp; t < tokens; t += D::kWarps)
+      team.norms[t] = stepNorms<Cfg>(team.rows + t * D::kWidth);
+  }
+
+  LATHE_DEVICE_MEMBER void storeState() {
     visitState([](const float (&x)[4], float *plain) {
       *(Float4 *)plain = {x[0], x[1], x[2], x[3]};
     });
@@ -204,8 +255,8 @@ private:
     }
   }
 
-  /// Takes the state over one token and writes its output.
-  LATHE_DEVICE_MEMBER void advance(int t) {
+  /// Takes the state over one token and, if it is new, writes its output.
+  template <bool kNew> LATHE_DEVICE_MEMBER void advance(int t) {
     const float *row = team.rows + t * D::kWidth;
     // The other buffer may still be read by threads that are one token behind.
     float *partials = team.partials + (t % 2 * D::kTeam + slice) *
@@ -232,7 +283,7 @@ private:
       for (int j = 0; j < 4; ++j)
         s[p][j] = fma(k[p], norms.key * d[j], gates.decay * s[p][j]);
     // Warps take turns.
-    if (sliceWarp() == t % D::kSliceWarps && lane() < D::kLanes) {
+    if (kNew && sliceWarp() == t % D::kSliceWarps && lane() < D::kLanes) {
       float o[4];
       totals(partials + D::kColumns, o);
       const float query = gates.decay * norms.query;
@@ -245,6 +296,22 @@ private:
     }
   }
 };
+
+/// Folds in the pending tokens: what a prompt begins with. Launch as deltaStep
+/// for one token.
+template <class Cfg>
+LATHE_DEVICE void
+deltaSettle(const LatheLaunch &ctx, const float *qkv, const float *a,
+            const float *b, const float *convWeight, const float *aLog,
+            const float *dtBias, float *convState, float *state, float *out) {
+  waitForPrevious();
+  launchNext();
+  const DeltaArgs args{qkv,    a,         b,     convWeight, aLog,
+                       dtBias, convState, state, out};
+  DeltaStep<Cfg, DeltaStepDims<Cfg>::kThreads, 1> stage(
+      ctx, args, sharedMemory(), blockX(), gridX());
+  stage.settle();
+}
 
 /// Conv, norms, gates and the delta rule for Cfg::kTokens tokens. Launch
 /// deltaStepBlocks(shape) blocks of deltaStepThreads(shape) threads with

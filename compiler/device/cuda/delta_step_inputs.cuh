@@ -21,6 +21,7 @@ namespace lathe {
 template <class Cfg> struct DeltaStepDims : DeltaDims<Cfg> {
   using D = DeltaDims<Cfg>;
   static constexpr int kTokens = Cfg::kTokens;
+  static constexpr int kRows = deltaStepRows(D::shape(), kTokens);
   static constexpr int kTeam = deltaStepTeam(D::shape()); ///< slices
   static constexpr int kTeams = deltaStepTeams(D::shape());
   static constexpr int kThreads = deltaStepThreads(D::shape());
@@ -37,8 +38,10 @@ template <class Cfg> struct DeltaStepDims : DeltaDims<Cfg> {
   static constexpr int kKeys = D::kK / kKeyGroups; ///< of a thread
   static_assert(D::kK % kKeyGroups == 0);
   static_assert(kTokens >= 1 && kTokens <= 8);
-  static_assert(kTokens * kTeam <= 32, "a lane per token and slice");
-  static_assert(kTokens + D::kTaps - 1 <= LATHE_CONV_RING);
+  static_assert(kRows >= kTokens && kRows * kTeam <= 32,
+                "a lane per token and slice");
+  static_assert(kTokens + (Cfg::kReplay ? kRows : 0) + D::kTaps - 1 <=
+                D::kRing);
 };
 
 /// Factors of a token: of its k, its q, and of d in the output.
@@ -61,8 +64,8 @@ template <class D>
 LATHE_DEVICE DeltaStepTeam deltaStepTeamOf(int number, int thread, int warp,
                                            char *shared) {
   float *rows = (float *)shared;
-  auto *norms = (DeltaNorms *)(rows + D::kTokens * D::kWidth);
-  auto *gates = (DeltaGates *)(norms + D::kTokens);
+  auto *norms = (DeltaNorms *)(rows + D::kRows * D::kWidth);
+  auto *gates = (DeltaGates *)(norms + D::kRows);
   return {number * D::kTeam,
           number / D::kTeamsPerKeyHead,
           number % D::kTeamsPerKeyHead == 0,
@@ -71,7 +74,7 @@ LATHE_DEVICE DeltaStepTeam deltaStepTeamOf(int number, int thread, int warp,
           rows,
           norms,
           gates,
-          (float *)(gates + 2 * D::kTokens * D::kTeam)};
+          (float *)(gates + 2 * D::kRows * D::kTeam)};
 }
 
 /// What a thread convolves, and what makes a slice's gates.
@@ -146,20 +149,64 @@ template <class Cfg> struct DeltaStepInputs {
       const Pair own = pairOf(team, p);
 #pragma unroll
       for (int t = 0; t < D::kTokens; ++t) {
-        const Float2 *x = in[p] + t, *w = weight[p];
-        Float2 sum{x[0].x * w[0].x, x[0].y * w[0].y};
-#pragma unroll
-        for (int j = 1; j < D::kTaps; ++j)
-          sum = {fma(x[j].x, w[j].x, sum.x), fma(x[j].y, w[j].y, sum.y)};
+        const Float2 y = convolved(in[p] + t, weight[p]);
         if (own.exists)
-          *(Float2 *)(team.rows + t * D::kWidth + own.at) = {quickSilu(sum.x),
-                                                             quickSilu(sum.y)};
+          *(Float2 *)(team.rows + t * D::kWidth + own.at) = y;
       }
     }
     if (team.warp == D::kWarps - 1) {
       const DeltaGates gates = deltaGates(a, b, aLog, dtBias);
       if (lane() < D::kTokens * D::kTeam)
         team.gates[lane()] = gates;
+    }
+  }
+
+  /// Leaves the rows and the gates of the `count` tokens before `position`,
+  /// which this step does not write. Call after loadPast().
+  LATHE_DEVICE_MEMBER void convolvePending(const DeltaArgs &args,
+                                           const DeltaStepTeam &team,
+                                           int position, int count) const {
+    const int first = position - count;
+#pragma unroll
+    for (int p = 0; p < D::kPasses; ++p) {
+      const Pair own = pairOf(team, p);
+      Float2 x[kBefore + D::kRows];
+#pragma unroll
+      for (int j = 0; j < kBefore + D::kRows; ++j) {
+        const float *row = ringRow<Cfg>(args, first - kBefore + j);
+        x[j] = j < kBefore + count
+                   ? loadFresh((const Float2 *)(row + own.channel))
+                   : Float2{};
+      }
+#pragma unroll
+      for (int t = 0; t < D::kRows; ++t) {
+        const Float2 y = convolved(x + t, weight[p]);
+        if (own.exists && t < count)
+          *(Float2 *)(team.rows + t * D::kWidth + own.at) = y;
+      }
+    }
+    if (team.warp == D::kWarps - 1) {
+      const int number = lane() < count * D::kTeam ? lane() : 0;
+      const int head =
+          (team.firstSlice + number % D::kTeam) / D::kSlicesPerHead;
+      const float *ring = ringGates<Cfg>(args, first + number / D::kTeam, head);
+      const DeltaGates gates{loadFresh(ring), loadFresh(ring + D::kGateStride)};
+      if (lane() < count * D::kTeam)
+        team.gates[lane()] = gates;
+    }
+  }
+
+  /// With replay: keeps the gates of this step's tokens, which are in `team`.
+  LATHE_DEVICE_MEMBER void keepGates(const DeltaArgs &args,
+                                     const DeltaStepTeam &team,
+                                     int position) const {
+    const int number = gateNumber(), own = team.firstSlice + number % D::kTeam;
+    float *ring = ringGates<Cfg>(args, position + number / D::kTeam,
+                                 own / D::kSlicesPerHead);
+    const DeltaGates gates = team.gates[number];
+    if (team.warp == D::kWarps - 1 && own % D::kSlicesPerHead == 0) {
+      ring[0] = gates.beta;
+      ring[D::kGateStride] = gates.decay;
     }
   }
 
@@ -178,6 +225,15 @@ template <class Cfg> struct DeltaStepInputs {
   }
 
 private:
+  /// Two channels of the token whose inputs start at x.
+  static LATHE_DEVICE_MEMBER Float2 convolved(const Float2 *x,
+                                              const Float2 *w) {
+    Float2 sum{x[0].x * w[0].x, x[0].y * w[0].y};
+#pragma unroll
+    for (int j = 1; j < D::kTaps; ++j)
+      sum = {fma(x[j].x, w[j].x, sum.x), fma(x[j].y, w[j].y, sum.y)};
+    return {quickSilu(sum.x), quickSilu(sum.y)};
+  }
   static LATHE_DEVICE_MEMBER float quickSilu(float x) {
     return x * reciprocal(1.0f + exp(-x));
   }

@@ -33,10 +33,13 @@ fill_bf16(u32 *to, i64 pairs, float scale, u64 seed) {
   }
 }
 
-/// Moves the sequence on by `tokens`.
+/// Moves the sequence on by `tokens`, all of which count; a single one is in
+/// the states already.
 LATHE_KERNEL(32, 1) advance(LatheStep *step, int tokens) {
-  if (threadX() == 0)
+  if (threadX() == 0) {
     step->position += tokens;
+    step->pending = tokens > 1 ? tokens : 0;
+  }
 }
 
 /// Reads `vectors` 16-byte words and keeps nothing; `sink` is never written,

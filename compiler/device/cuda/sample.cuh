@@ -19,7 +19,9 @@
 //
 // Grid: sampleBlocks(width) x rows, kSampleThreads threads,
 // kSampleSharedBytes. Row r of the logits is the token at position
-// step->position + r; the choice is for the position after it.
+// step->position + r; the choice is for the position after it. Where logits are
+// those of some tokens only (LatheSampling::ids), a row's number stands for a
+// token until its noise is needed, and at the end.
 //
 //===----------------------------------------------------------------------===//
 
@@ -80,7 +82,8 @@ LATHE_DEVICE void sampleHighest(const LatheLaunch &ctx, const float *logits,
     task.row->listed = 0;
     task.row->floor = floor;
     status[blockY()] = found;
-    tokens[blockY()] = found == LATHE_SAMPLE_CHOSEN ? idOf(best) : 0;
+    tokens[blockY()] =
+        found == LATHE_SAMPLE_CHOSEN ? task.tokenOf(idOf(best)) : 0;
   }
 }
 
@@ -170,7 +173,12 @@ struct SampleDraw {
   u64 noise;
   float highest, temperature;
   double floor;
+  const int *ids; ///< as LatheSampling has them
 
+  LATHE_DEVICE_MEMBER u64 noiseOf(u64 key) const {
+    const int id = idOf(key);
+    return exact::noiseBits(noise, ids && key != 0 ? ids[id] : id);
+  }
   /// Between `least` and `most`, in that the score is above `least` if min-p
   /// keeps it for certain, and never above `most`.
   struct Bounds {
@@ -180,7 +188,7 @@ struct SampleDraw {
     // Of v = 1 - u, `ones` leading zeros give 2^-(ones+1) <= v < 2^-ones; and
     // -log(v) is no less than the noise, -log(v) - log(2) no more if ones > 0.
     constexpr float kLog2 = 0.693147f, kSlack = 0.02f, kLeastNoise = -3.7f;
-    const int leading = leadingZeros(~exact::noiseBits(noise, idOf(key)));
+    const int leading = leadingZeros(~noiseOf(key));
     const int ones = leading < 53 ? leading : 53;
     const float x = exact::div(exact::add(logitOf(key), -highest), temperature);
     const float low = ones > 0 ? (ones - 1) * kLog2 : kLeastNoise;
@@ -191,7 +199,7 @@ struct SampleDraw {
   }
   LATHE_DEVICE_MEMBER Best score(u64 key) const {
     const double x = exact::score(logitOf(key), highest, temperature);
-    const double g = exact::gumbel(exact::noiseBits(noise, idOf(key)));
+    const double g = exact::gumbel(noiseOf(key));
     return x >= floor ? Best{exact::add(x, g), idOf(key)} : noBest();
   }
 };
@@ -282,7 +290,7 @@ LATHE_DEVICE void sampleChoose(const LatheLaunch &ctx, const float *logits,
   const float highest = logitOf(task.row->highest);
   const SampleDraw draw{
       exact::positionKey(options.seed, ctx.step->position + blockY() + 1ll),
-      highest, options.temperature, task.row->floor};
+      highest, options.temperature, task.row->floor, options.ids};
   const bool filter = task.usesFilter();
   const int certain = filter ? task.row->certain : kSampleBuckets;
   SampleMembers members{
@@ -309,7 +317,7 @@ LATHE_DEVICE void sampleChoose(const LatheLaunch &ctx, const float *logits,
   if (filter)
     best = better(best, settle(task, members, draw));
   if (threadX() == 0)
-    tokens[blockY()] = best.id;
+    tokens[blockY()] = task.tokenOf(best.id);
 }
 
 } // namespace lathe

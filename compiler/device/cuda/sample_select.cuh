@@ -60,6 +60,10 @@ struct SampleTask {
     partials = (SamplePartial *)(list + kSampleListed);
     arrivals = ctx.counters + blockY();
   }
+  /// The token whose logit is number `id`.
+  LATHE_DEVICE_MEMBER int tokenOf(int id) const {
+    return options.ids ? options.ids[id] : id;
+  }
   LATHE_DEVICE_MEMBER bool usesTopK() const {
     return options.topK > 0 && options.topK < options.vocab;
   }

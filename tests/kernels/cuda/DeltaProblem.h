@@ -35,11 +35,13 @@ using Entry = void (*)(const LatheLaunch &, const Operands &);
 
 constexpr float kEps = 1e-6f, kScale = 0.3f;
 
-template <int kHk, int kHv, int kK, int kV, int kJ, int kT> struct Config {
+template <int kHk, int kHv, int kK, int kV, int kJ, int kT, bool kR = false>
+struct Config {
   static constexpr int kKeyHeads = kHk, kValueHeads = kHv;
   static constexpr int kKeyDim = kK, kValueDim = kV, kTaps = kJ;
   static constexpr float kQkEps = kEps, kQScale = kScale;
   static constexpr int kChunk = lathe::kDeltaChunk, kTokens = kT;
+  static constexpr bool kReplay = kR;
 };
 
 #define LATHE_DELTA_ENTRY(name, function)                                      \
@@ -48,25 +50,28 @@ template <int kHk, int kHv, int kK, int kV, int kJ, int kT> struct Config {
                          o.conv, o.state, o.out);                              \
   }
 LATHE_DELTA_ENTRY(stepEntry, deltaStep)
+LATHE_DELTA_ENTRY(settleEntry, deltaSettle)
 LATHE_DELTA_ENTRY(prepareEntry, deltaPrepare)
 LATHE_DELTA_ENTRY(scanEntry, deltaScan)
 
 struct Case {
   CudaDeltaShape shape;
-  Entry step[8], prepare, scan;
+  Entry step[8], settle, prepare, scan;
 };
-template <int kHk, int kHv, int kK, int kV, int kJ> Case makeCase() {
-  return {{kHk, kHv, kK, kV, kJ},
-          {stepEntry<Config<kHk, kHv, kK, kV, kJ, 1>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 2>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 3>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 4>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 5>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 6>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 7>>,
-           stepEntry<Config<kHk, kHv, kK, kV, kJ, 8>>},
-          prepareEntry<Config<kHk, kHv, kK, kV, kJ, 0>>,
-          scanEntry<Config<kHk, kHv, kK, kV, kJ, 0>>};
+template <int kHk, int kHv, int kK, int kV, int kJ, bool kR = false>
+Case makeCase() {
+  return {{kHk, kHv, kK, kV, kJ, kR},
+          {stepEntry<Config<kHk, kHv, kK, kV, kJ, 1, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 2, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 3, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 4, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 5, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 6, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 7, kR>>,
+           stepEntry<Config<kHk, kHv, kK, kV, kJ, 8, kR>>},
+          settleEntry<Config<kHk, kHv, kK, kV, kJ, 1, true>>,
+          prepareEntry<Config<kHk, kHv, kK, kV, kJ, 0, kR>>,
+          scanEntry<Config<kHk, kHv, kK, kV, kJ, 0, kR>>};
 }
 inline const Case kCases[] = {
     makeCase<2, 4, 16, 32, 4>(),   makeCase<1, 3, 32, 48, 2>(),
@@ -186,6 +191,9 @@ inline void launch(const Case &kernels, bool prefill, const Operands &o,
           lathe::deltaStepThreads(s), lathe::deltaStepShared(s, step.tokens));
     return;
   }
+  if (s.replay)
+    entry(kernels.settle, lathe::deltaStepBlocks(s), lathe::deltaStepThreads(s),
+          lathe::deltaStepShared(s, 1));
   entry(kernels.prepare, lathe::deltaPrepareBlocks(s, maxTokens),
         lathe::kDeltaPrepareThreads, lathe::deltaPrepareShared(s));
   entry(kernels.scan, lathe::deltaScanBlocks(s), lathe::deltaScanThreads(s),
@@ -212,7 +220,7 @@ inline Result run(const Problem &p, bool prefill, int batch,
                   .conv = r.conv.data(),
                   .state = r.state.data(),
                   .out = r.out.data() + (size_t)t * p.outStride};
-    launch(p.kernels, prefill, o, {p.position + t, count},
+    launch(p.kernels, prefill, o, {p.position + t, count, 0},
            std::max(count, maxTokens), order);
   }
   return r;

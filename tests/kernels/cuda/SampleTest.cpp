@@ -60,7 +60,8 @@ Rows randomRows(int vocab, int rows, unsigned seed, float spread) {
 std::vector<Choice> onGpu(const SamplerOptions &options, const Rows &logits,
                           int position,
                           emulator::Order order = emulator::Order::kAscending,
-                          bool onlyHighest = false) {
+                          bool onlyHighest = false,
+                          const std::vector<int> &ids = {}) {
   const int blocks = lathe::sampleBlocks(logits.stride);
   const size_t bytes = size_t(lathe::sampleScratch(logits.stride, logits.rows));
   alignas(256) static std::vector<char> memory;
@@ -69,11 +70,13 @@ std::vector<Choice> onGpu(const SamplerOptions &options, const Rows &logits,
   std::vector<unsigned> counters(size_t(logits.rows) + 1, 0);
   counters.back() = 77;
   std::vector<int> tokens(size_t(logits.rows) + 1, -7), status(tokens);
-  const LatheStep step{position, logits.rows};
+  const LatheStep step{position, logits.rows, 0};
   const LatheLaunch ctx{&step, scratch, counters.data(), 0};
-  const LatheSampling sampling{options.temperature, options.topK, options.topP,
-                               options.minP,        options.seed, logits.vocab,
-                               logits.stride};
+  const LatheSampling sampling{
+      options.temperature, options.topK,
+      options.topP,        options.minP,
+      options.seed,        logits.vocab,
+      logits.stride,       ids.empty() ? nullptr : ids.data()};
   const emulator::Grid grid{.gridX = blocks,
                             .gridY = logits.rows,
                             .threads = lathe::kSampleThreads,
@@ -112,12 +115,14 @@ std::string show(const SamplerOptions &o) {
 
 void expectSame(const SamplerOptions &options, const Rows &logits,
                 int position = 0,
-                emulator::Order order = emulator::Order::kAscending) {
-  std::vector<Choice> found = onGpu(options, logits, position, order);
+                emulator::Order order = emulator::Order::kAscending,
+                const std::vector<int> &ids = {}) {
+  std::vector<Choice> found =
+      onGpu(options, logits, position, order, false, ids);
   Sampler sampler = *Sampler::create(options);
   for (int r = 0; r < logits.rows; ++r) {
     auto expected =
-        sampler.sample(logits.read(r), logits.vocab, position + r + 1);
+        sampler.sample(logits.read(r), logits.vocab, position + r + 1, ids);
     ASSERT_TRUE(expected.ok()) << expected.status();
     ASSERT_EQ(found[size_t(r)].status, LATHE_SAMPLE_CHOSEN);
     ASSERT_EQ(found[size_t(r)].token, *expected)
@@ -283,6 +288,19 @@ TEST(CudaSample, ReportsBadLogits) {
     for (int r : {1, 2, 3})
       EXPECT_EQ(found[size_t(r)].token, 0);
   }
+}
+
+/// Logits of some tokens only, as a draft head has them: their noise is that of
+/// the tokens.
+TEST(CudaSample, RowsOfADraftHeadStandForTokens) {
+  const int vocab = 700;
+  const Rows logits = randomRows(vocab, 2, 77, 2.0f);
+  std::vector<int> ids;
+  for (int i = 0; i < vocab; ++i)
+    ids.push_back(i * 37 % 5000);
+  for (const SamplerOptions &options : everyFilter())
+    expectSame(options, logits, 11, emulator::Order::kAscending, ids);
+  expectSame({}, logits, 11, emulator::Order::kAscending, ids);
 }
 
 } // namespace

@@ -37,6 +37,22 @@ TEST(Plan, MaxTokensIsTheLargestEntry) {
   EXPECT_EQ(plan.maxTokens("head"), 0);
 }
 
+TEST(Plan, APromptPrefersItsOwnEntry) {
+  Plan plan = threeEntries();
+  EXPECT_EQ(plan.find("trunk", 4, /*preferPrefill=*/true), &plan.entries[2]);
+  plan.entries.pop_back();
+  EXPECT_EQ(plan.find("trunk", 4, /*preferPrefill=*/true), &plan.entries[1]);
+}
+
+TEST(Plan, AStateThatReplaysHasRoomForItsRing) {
+  EXPECT_EQ((PlannedState{"a", StateKind::Conv, {3, 16}, 4, 32}.byteSize(10)),
+            32 * 16 * 4);
+  // Two gates per head, each padded to 16 floats.
+  EXPECT_EQ(
+      (PlannedState{"b", StateKind::Recurrent, {6, 8, 8}, 4, 32}.byteSize(10)),
+      (6 * 8 * 8 + 32 * 2 * 16) * 4);
+}
+
 TEST(Plan, OnlyKvGrowsWithTheContext) {
   EXPECT_EQ((PlannedState{"a", StateKind::Kv, {2, 16}}.byteSize(10)),
             2 * 10 * 2 * 16 * 4);

@@ -9,7 +9,7 @@
 #ifndef LATHE_TESTS_RUNTIME_ENGINE_FAKEMODEL_H
 #define LATHE_TESTS_RUNTIME_ENGINE_FAKEMODEL_H
 
-#include "runtime/base/CudaAbi.h"
+#include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaWeights.h"
 #include "runtime/engine/CudaEngine.h"
 #include "runtime/memory/SyntheticWeights.h"
@@ -51,7 +51,7 @@ protected:
       launches.push_back({std::string(entry), shape.gridX, shape.gridY,
                           shape.blockX, shape.dynamicSharedBytes,
                           shape.attributeCount == 1});
-      return work(std::string(entry), arguments);
+      return work(std::string(entry), arguments, int(shape.gridY));
     };
     engineOptions.context = 300;
     engineOptions.prefillChunk = kTestPrefill;
@@ -71,9 +71,10 @@ protected:
 
   CudaImages images() const {
     CudaImages images;
-    images["runtime"] = cuda::fakeImage(
-        90, {"advance", "read", "pack", "fill", "fill_floats", "fill_bf16",
-             "sample_highest", "sample_weigh", "sample_choose"});
+    images["runtime"] =
+        cuda::fakeImage(90, {"advance", "read", "pack", "fill", "fill_floats",
+                             "fill_bf16", "sample_highest", "sample_weigh",
+                             "sample_choose", "round_row", "round_accept"});
     images["embed"] = cuda::fakeImage(90, {"embed"});
     images["layer"] = cuda::fakeImage(90, {"layer_0", "layer_1"});
     images["prefill"] = cuda::fakeImage(90, {"prefill"});
@@ -100,11 +101,37 @@ private:
     return *static_cast<T *>(arguments[i]);
   }
 
-  std::function<void()> work(const std::string &entry, void **arguments) {
+  /// As compiler/device/cuda/round.cu; shares are 0 or 1.
+  static void accept(LatheRound &round, int *tokens, int drafts) {
+    int accepted = 0;
+    while (accepted < drafts &&
+           (round.forcedCount > 0
+                ? accepted < round.forcedCount && round.forced[accepted] > 0
+                : tokens[accepted + 1] == round.choices[accepted]))
+      ++accepted;
+    const int last = round.choices[accepted];
+    for (int i = 0; i < LATHE_REPLAY_TOKENS; ++i)
+      round.chosen[i] = i < accepted ? tokens[i + 1] : last;
+    round.accepted = accepted;
+    tokens[0] = last;
+    placeRound(round, round.trunk.position, drafts + 1);
+  }
+
+  std::function<void()> work(const std::string &entry, void **arguments,
+                             int rows) {
     if (entry == "advance") {
       auto step = argument<LatheStep *>(arguments, 0);
       const int count = argument<int>(arguments, 1);
-      return [=] { step->position += count; };
+      return [=] {
+        step->position += count;
+        step->pending = count > 1 ? count : 0;
+      };
+    }
+    if (entry == "round_accept") {
+      auto round = argument<LatheRound *>(arguments, 0);
+      auto ids = argument<int *>(arguments, 1);
+      const int drafts = argument<int>(arguments, 2);
+      return [=] { accept(*round, ids, drafts); };
     }
     if (entry == "pack" || entry == "fill") {
       auto pack = argument<LathePack>(arguments, 0);
@@ -123,9 +150,12 @@ private:
     auto token = argument<int *>(arguments, 3);
     auto status = argument<int *>(arguments, 4);
     return [=, this] {
-      *status = sampleStatus;
-      *token =
-          sampleStatus == LATHE_SAMPLE_CHOSEN ? choiceAfter(step->position) : 0;
+      for (int r = 0; r < rows; ++r) {
+        status[r] = sampleStatus;
+        token[r] = sampleStatus == LATHE_SAMPLE_CHOSEN
+                       ? choiceAfter(step->position + r)
+                       : 0;
+      }
     };
   }
 

@@ -134,15 +134,14 @@ void launch(const LinearKernel &k, const std::vector<void *> &args, int tokens,
   std::vector<std::thread> team;
   for (int i = 0; i < threads; ++i)
     team.emplace_back([&, i] {
-      LatheContext ctx = {i,
-                          threads,
-                          tokens,
-                          position,
-                          0,
-                          shared.bytes(),
-                          locals[size_t(i)].bytes(),
-                          &barrier,
-                          nullptr};
+      LatheContext ctx = {};
+      ctx.thread = i;
+      ctx.threads = threads;
+      ctx.tokens = tokens;
+      ctx.position = position;
+      ctx.shared = shared.bytes();
+      ctx.local = locals[size_t(i)].bytes();
+      ctx.barrier = &barrier;
       k.run(args.data(), &ctx);
     });
   for (std::thread &t : team)

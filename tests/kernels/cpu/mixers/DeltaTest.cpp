@@ -5,74 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tests/kernels/cpu/mixers/MixerTest.h"
+#include "tests/kernels/cpu/mixers/DeltaProblem.h"
 
 using namespace lathe::test;
 
 namespace {
-
-int padded(int width) { return (width + 15) / 16 * 16; }
-
-/// Inputs of `tokens` tokens and the state they start from.
-struct Problem {
-  const DeltaCase &shape;
-  int tokens, channels, gateStride, outWidth;
-  Floats qkv, a, b, weight, aLog, dtBias, conv, state;
-
-  Problem(const DeltaCase &c, int tokens, unsigned seed)
-      : shape(c), tokens(tokens),
-        channels(2 * c.keyHeads * c.keyDim + c.valueHeads * c.valueDim),
-        gateStride(padded(c.valueHeads)), outWidth(c.valueHeads * c.valueDim) {
-    Random random(seed);
-    qkv = random.normal((size_t)tokens * channels);
-    a = poison((size_t)tokens * gateStride);
-    b = a;
-    for (int t = 0; t < tokens; ++t) {
-      Floats x = random.normal(c.valueHeads, 2.0f);
-      Floats y = random.normal(c.valueHeads, 2.0f);
-      std::copy(x.begin(), x.end(), a.begin() + t * gateStride);
-      std::copy(y.begin(), y.end(), b.begin() + t * gateStride);
-    }
-    weight = random.normal((size_t)c.taps * channels, 0.5f);
-    aLog = random.normal(c.valueHeads, 1.0f);
-    dtBias = random.normal(c.valueHeads, 1.0f, -1.0f);
-    conv = random.normal((size_t)(c.taps - 1) * channels);
-    state = random.normal((size_t)c.valueHeads * c.keyDim * c.valueDim, 0.3f);
-  }
-};
-
-struct Result {
-  Floats out, conv, state;
-  bool operator==(const Result &o) const {
-    return sameBits(out, o.out) && sameBits(conv, o.conv) &&
-           sameBits(state, o.state);
-  }
-};
-
-/// Runs tokens in launches of `batch`; the last may be shorter.
-Result run(const Problem &p, bool step, int threads, int batch) {
-  const DeltaCase &c = p.shape;
-  Result r{poison((size_t)p.tokens * p.outWidth), p.conv, p.state};
-  for (int t = 0; t < p.tokens; t += batch) {
-    // A launch sees its own rows only: what follows them is poison.
-    int count = std::min(batch, p.tokens - t);
-    auto rows = [&](const Floats &all, int width) {
-      Floats part(all.begin() + (size_t)t * width,
-                  all.begin() + (size_t)(t + count) * width);
-      Floats extra = poison(64);
-      part.insert(part.end(), extra.begin(), extra.end());
-      return part;
-    };
-    Floats qkv = rows(p.qkv, p.channels), a = rows(p.a, p.gateStride),
-           b = rows(p.b, p.gateStride);
-    runTeam(step ? c.step : c.prefill,
-            {qkv.data(), a.data(), b.data(), (void *)p.weight.data(),
-             (void *)p.aLog.data(), (void *)p.dtBias.data(), r.conv.data(),
-             r.state.data(), r.out.data() + (size_t)t * p.outWidth},
-            threads, count, t, 0, step ? c.stepBytes : c.prefillBytes);
-  }
-  return r;
-}
 
 struct Reference {
   std::vector<double> out, state;

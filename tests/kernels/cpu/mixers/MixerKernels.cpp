@@ -18,12 +18,14 @@ using namespace lathe::test;
 
 namespace {
 
-template <int kHk, int kHv, int kK, int kV, int kConvTaps, int kTokens>
+template <int kHk, int kHv, int kK, int kV, int kConvTaps, int kTokens,
+          bool kReplays = false>
 struct DeltaCfg {
   static constexpr int kKeyHeads = kHk, kValueHeads = kHv, kKeyDim = kK,
                        kValueDim = kV, kTaps = kConvTaps;
   static constexpr float kQkEps = 1e-6f, kQScale = 0.125f;
   static constexpr int kChunk = kTokens;
+  static constexpr bool kReplay = kReplays;
 };
 
 template <class Cfg> void runStep(void *const *args, const LatheContext *ctx) {
@@ -58,6 +60,15 @@ const DeltaCase kDeltas[] = {
     delta<DeltaCfg<3, 3, 16, 48, 3, 16>>(),
     delta<DeltaCfg<1, 3, 32, 16, 2, 32>>(),
     delta<DeltaCfg<4, 8, 16, 64, 4, 48>>(),
+};
+
+const DeltaCase kReplays[] = {
+    delta<DeltaCfg<2, 2, 128, 128, 4, 64, true>>(),
+    delta<DeltaCfg<2, 6, 128, 128, 4, 32, true>>(),
+    delta<DeltaCfg<1, 2, 64, 32, 4, 64, true>>(),
+    delta<DeltaCfg<3, 3, 16, 48, 3, 16, true>>(),
+    delta<DeltaCfg<1, 3, 32, 16, 2, 32, true>>(),
+    delta<DeltaCfg<4, 8, 16, 64, 4, 48, true>>(),
 };
 
 // q is interleaved with a gate of the same width, and k is part of a wider
@@ -154,6 +165,13 @@ template <class T, int n> constexpr int countOf(const T (&)[n]) { return n; }
 #define LATHE_STRING_OF(x) #x
 #define LATHE_STRING(x) LATHE_STRING_OF(x)
 
-const MixerKernels lathe::test::LATHE_VARIANT = {
-    LATHE_STRING(LATHE_VARIANT), kDeltas, countOf(kDeltas), kAttentions,
-    countOf(kAttentions),        kNorms,  countOf(kNorms),  runSinCos};
+const MixerKernels lathe::test::LATHE_VARIANT = {LATHE_STRING(LATHE_VARIANT),
+                                                 kDeltas,
+                                                 kReplays,
+                                                 countOf(kDeltas),
+                                                 kAttentions,
+                                                 countOf(kAttentions),
+                                                 kNorms,
+                                                 countOf(kNorms),
+                                                 runSinCos};
+static_assert(countOf(kDeltas) == countOf(kReplays));

@@ -44,6 +44,7 @@ struct NormCase {
 struct MixerKernels {
   const char *name;
   const DeltaCase *deltas;
+  const DeltaCase *replays; ///< the same shapes, with states that replay
   int deltaCount;
   const AttentionCase *attentions;
   int attentionCount;

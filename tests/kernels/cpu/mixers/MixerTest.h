@@ -47,14 +47,21 @@ private:
 /// `localBytes` bytes; fails the test when a thread writes past its end.
 inline void runTeam(LatheKernel kernel, const std::vector<void *> &args,
                     int threads, int tokens, int position, int capacity,
-                    long long localBytes) {
+                    long long localBytes, int pending = 0) {
   LatheBarrier shared = {};
   auto work = [&](int thread) {
     constexpr size_t kGuard = 64;
     std::vector<char> memory(localBytes + kGuard + 64, (char)0xff);
     char *local = memory.data() + 64 - (size_t)memory.data() % 64;
-    LatheContext ctx = {thread,  threads, tokens,  position, capacity,
-                        nullptr, local,   &shared, nullptr};
+    LatheContext ctx = {};
+    ctx.thread = thread;
+    ctx.threads = threads;
+    ctx.tokens = tokens;
+    ctx.position = position;
+    ctx.capacity = capacity;
+    ctx.pending = pending;
+    ctx.local = local;
+    ctx.barrier = &shared;
     kernel(args.data(), &ctx);
     char *end = local + localBytes;
     for (; end < memory.data() + memory.size(); ++end)
