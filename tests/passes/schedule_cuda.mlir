@@ -7,16 +7,16 @@
 
 // What fixes the order of sums is the same for one token and for eight, though
 // the rings are not.
-// CHECK-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 16, stages = {{[0-9]+}}>
-// CHECK-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 16, stages = {{[0-9]+}}>
+// CHECK-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 20, stages = {{[0-9]+}}>
+// CHECK-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = {{[0-9]+}}, split = 4, warps = 20, stages = {{[0-9]+}}>
 // A block of a prompt has 128 rows.
 // CHECK-DAG: kernel.func @down.0.p64({{.*}}cuda = #kernel.cuda<blocks = 40,
 // A block of each multiprocessor takes tiles of 256 rows. 112 tokens wide they
 // make 380, three rounds as with wider ones, each of which would take longer.
 // WIDE: kernel.func @down.0.p2048({{.*}}cuda = #kernel.cuda<blocks = 132, stages = 11, warpgroup = 112>
-// Less shared memory: fewer columns per block, fewer blocks.
-// SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8, stages = 5>
-// SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = 32, split = 8>
+// Less shared memory: fewer warps, so fewer columns per block.
+// SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 35, split = 7, warps = 10, stages = 4>
+// SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = 35, split = 7, warps = 10>
 func.func @down(%x: tensor<?x17408xf32>) -> tensor<?x5120xf32> {
   %w = graph.weight "w" : !graph.weight<5120x17408, int4, 128>
   %y = graph.linear %x, %w : tensor<?x17408xf32>, !graph.weight<5120x17408, int4, 128> -> tensor<?x5120xf32>

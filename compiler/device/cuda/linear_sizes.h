@@ -74,10 +74,12 @@ struct MatvecShape {
   /// Beyond four tokens the lower parts of the activations stay here.
   constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }
   /// Where a warp turns a piece of its slice into operand form: 64 columns, or
-  /// 128 of a single token.
+  /// 128 of a single token. Beyond four tokens those stay, and what else has no
+  /// place in registers.
   constexpr int stagingBytes() const {
-    return tokens == 1 ? 512 : tokens > 4 ? tokens * 128 : tokens * 256;
+    return tokens == 1 ? 512 : tokens > 4 ? tokens * 128 + 256 : tokens * 256;
   }
+  constexpr int stagedBytes() const { return tokens > 4 ? tokens * 128 : 0; }
   constexpr int inputBytes() const {
     return workers() * (lowerBytes() + stagingBytes());
   }

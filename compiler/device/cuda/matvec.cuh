@@ -142,8 +142,9 @@ private:
 
   /// A copy in the part of the warp's staging area that a SliceX leaves alone.
   LATHE_DEVICE_MEMBER const PieceList &keep(const PieceList &pieces) const {
-    constexpr int kAt = SliceX<kTokens>::kSumsBytes;
-    static_assert(kTokens <= 4 || kAt + (int)sizeof(PieceList) <= kTokens * 64);
+    constexpr int kAt = kShape.stagedBytes() + SliceX<kTokens>::kSumsBytes;
+    static_assert(kTokens <= 4 ||
+                  kAt + (int)sizeof(PieceList) <= kShape.stagingBytes());
     auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
                                kShape.workers() * kShape.lowerBytes() +
                                warpId * kShape.stagingBytes() + kAt);

@@ -28,8 +28,8 @@ template <int kTokens> struct SliceX {
   static constexpr int kOperands = kTokens > 4 ? 2 : 1;
   static constexpr int kSteps = kMatvecSlice / 16;
 
-  /// With two operands the last 32 columns stay where they were staged.
-  static constexpr int kKept = kSteps - (kOperands == 2 ? 2 : 0);
+  /// With two operands the last 64 columns stay where they were staged.
+  static constexpr int kKept = kSteps - (kOperands == 2 ? 4 : 0);
   u32 b[kKept][2];
   /// The sums of operand columns 2q and 2q + 1 over each 128 columns, [group]
   /// [operand]: with two operands there is no register left for them.
@@ -54,8 +54,9 @@ template <int kTokens> struct SliceX {
   LATHE_DEVICE_MEMBER Word2 operand(int step, const Vec4 &v) const {
     if (kOperand == 0 && step < kKept)
       return {b[step][0], b[step][1]};
-    const Vec4 both =
-        kOperand == 0 ? *(const Vec4 *)(sharedMemory() + lastAt) : v;
+    const char *last =
+        sharedMemory() + lastAt + (step >= kSteps - 2 ? kTokens * 64 : 0);
+    const Vec4 both = kOperand == 0 ? *(const Vec4 *)last : v;
     return step % 2 ? Word2{both.z, both.w} : Word2{both.x, both.y};
   }
 
@@ -114,8 +115,8 @@ public:
   template <class F> LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, F f) {
     x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
                 lane() % 4 * 16;
-    x.lastAt = (int)(staging - sharedMemory()) +
-               (kTokens + lane() / 4 % kTokens) * 64 + lane() % 4 * 16;
+    x.lastAt = (int)(staging - sharedMemory()) + lane() / 4 % kTokens * 64 +
+               lane() % 4 * 16;
     // The next chunk is under way while one is turned round, if registers
     // allow.
     constexpr int kAhead = kEach < 4 ? 1 : 0;
@@ -131,8 +132,7 @@ public:
       take(c, x);
       syncWarp();
     }
-    static_assert(kBoth || SliceX<kTokens>::kSumsBytes <= kTokens * 64);
-    x.addUp(staging);
+    x.addUp(staging + kShape.stagedBytes());
   }
 
 private:

@@ -50,10 +50,15 @@ static bool operator==(const PlannedEntry &x, const PlannedEntry &y) {
   const auto &[h, i, j, k, l, m, n] = y;
   return std::tie(a, b, c, d, e, f, g) == std::tie(h, i, j, k, l, m, n);
 }
+static bool operator==(const PlannedStep &x, const PlannedStep &y) {
+  const auto &[a, b, c] = x;
+  const auto &[d, e, f] = y;
+  return std::tie(a, b, c) == std::tie(d, e, f);
+}
 static bool operator==(const Plan &x, const Plan &y) {
-  const auto &[a, b, c, d, e] = x;
-  const auto &[f, g, h, i, j] = y;
-  return std::tie(a, b, c, d, e) == std::tie(f, g, h, i, j);
+  const auto &[a, b, c, d, e, f] = x;
+  const auto &[g, h, i, j, k, l] = y;
+  return std::tie(a, b, c, d, e, f) == std::tie(g, h, i, j, k, l);
 }
 
 namespace {

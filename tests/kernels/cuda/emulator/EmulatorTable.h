@@ -69,8 +69,7 @@ struct EmulatorTable {
   EmulatorWarpgroup *(*warpgroup)();
 
   float (*fma)(float a, float b, float c);
-  float (*rsqrt)(float x), (*exp)(float x), (*exp2)(float x),
-      (*log1p)(float x);
+  float (*rsqrt)(float x), (*exp)(float x), (*exp2)(float x), (*log1p)(float x);
   double (*logDouble)(double x);
 };
 
