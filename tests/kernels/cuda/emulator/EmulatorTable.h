@@ -45,8 +45,7 @@ struct EmulatorTable {
   void (*copyBulk)(void *shared, const void *global, u32 bytes, u64 *b);
 
   float (*fma)(float a, float b, float c);
-  float (*rsqrt)(float x), (*exp)(float x), (*exp2)(float x),
-      (*log1p)(float x);
+  float (*rsqrt)(float x), (*exp)(float x), (*exp2)(float x), (*log1p)(float x);
   double (*logDouble)(double x);
 };
 
