@@ -65,11 +65,6 @@ template <class Cfg> struct HeadDims {
 template <class Cfg> struct HeadWeights {
   float at[HeadDims<Cfg>::kPerLane];
 
-  static LATHE_DEVICE_MEMBER void prefetch(const float *weight) {
-    if constexpr (Cfg::kQkNorm)
-      for (int i = lane() * 32; i < Cfg::kHeadDim; i += 32 * 32)
-        lathe::prefetch(weight + i);
-  }
   LATHE_DEVICE_MEMBER void load(const float *weight) {
 #pragma unroll
     for (int j = 0; j < HeadDims<Cfg>::kPerLane; ++j) {
@@ -89,10 +84,6 @@ template <class Cfg> struct HeadTurns {
   using H = HeadDims<Cfg>;
   SinCos at[H::kTurns > 0 ? H::kTurns : 1];
 
-  static LATHE_DEVICE_MEMBER void prefetch() {
-    if constexpr (H::kTurns > 0)
-      lathe::prefetch(&Cfg::kInvFreq[lane() < H::kHalf ? lane() : 0]);
-  }
   LATHE_DEVICE_MEMBER void make(int position) {
     if constexpr (H::kTurns > 0)
 #pragma unroll
@@ -196,18 +187,19 @@ LATHE_DEVICE int pieceAfter(int at, int count) {
   return (at ^ (count & 7) << 4) + (count >> 3) * 128;
 }
 
-/// Starts copying kRows rows of one kv head from position `first` on. Those
+/// Starts copying kRows rows of one kv head from position `first` on, by
+/// kThreads threads of which this one is number `thread`. Those
 /// from `cached` on have not been written: the first `fresh` of them are left
 /// to the caller, the others become zero, and so does a row's last chunk where
 /// it is longer than the row.
 template <class Cfg, int kRows, int kThreads>
 LATHE_DEVICE void copyRows(char *to, const typename Cfg::Kv *from, int first,
-                           int cached, int fresh) {
+                           int cached, int fresh, int thread = threadX()) {
   using A = AttentionDims<Cfg>;
   constexpr int kPer = 4 * A::kChunks, kAll = kRows * kPer;
 #pragma unroll
   for (int k = 0; k < ceilDiv(kAll, kThreads); ++k) {
-    int i = threadX() + k * kThreads, row = i / kPer, piece = i % kPer;
+    int i = thread + k * kThreads, row = i / kPer, piece = i % kPer;
     int position = first + row;
     bool valid = position < cached && piece < A::kPieces;
     const char *source = (const char *)(from + (i64)position * A::kD);

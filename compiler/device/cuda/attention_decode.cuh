@@ -56,16 +56,16 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
   static constexpr int kTiles = kShape.tiles();
   static constexpr int kTeamWarps = kShape.threads() / 32;
-  /// Warp w has rows w, w + kTeamWarps, ... of a pass.
-  static constexpr int kMine = ceilDiv(8 * kTiles, kTeamWarps);
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
 
   const Rows rows;
   Products products;
   Place at;
-  int left;                        ///< leaves
-  float peak[kMine], total[kMine]; ///< of the warp's rows
+  int left;                                  ///< leaves
+  HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
+  HeadTurns<Cfg> queryTurns[kTiles];
+  float peak[kTiles], total[kTiles]; ///< of row 8 tile + warp
 
 public:
   LATHE_DEVICE_MEMBER DecodeRanges(const LatheLaunch &ctx,
@@ -78,31 +78,33 @@ public:
     at = rows.place(begin);
   }
 
-  LATHE_DEVICE_MEMBER void prefetch() const {
+  LATHE_DEVICE_MEMBER void prefetch() {
     if (left == 0)
       return;
     rows.copyKeys(at);
     copyCommit();
     rows.copyValues(at);
     copyCommit();
-    HeadWeights<Cfg>::prefetch(rows.args.qNorm);
-    HeadWeights<Cfg>::prefetch(rows.args.kNorm);
-    HeadTurns<Cfg>::prefetch();
+    queryWeights.load(rows.args.qNorm);
+    keyWeights.load(rows.args.kNorm);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+      queryTurns[tile].make(rows.queryPosition(at, tile));
   }
 
   /// The keys of the next leaf are on their way from the moment when the scores
   /// of this one are known, its values from when they have been added.
   LATHE_DEVICE_MEMBER void run() {
-    clear();
-    for (bool opens = true; left > 0; --left) {
-      enter(opens);
+    if (left > 0)
+      start();
+    for (; left > 0; --left) {
       copyWait<1>();
       rows.sync();
       products.score();
       rows.sync();
       const Place next = rows.after(at);
       if (left > 1)
-        rows.copyKeys(next);
+        loadKeys(next);
       copyCommit();
       soften();
       copyWait<1>();
@@ -114,9 +116,10 @@ public:
       }
       rows.sync();
       if (left > 1)
-        rows.copyValues(next);
+        loadValues(next);
       copyCommit();
-      opens = next.head != at.head;
+      if (left > 1 && next.head != at.head)
+        placeQueries(next);
       at = next;
     }
   }
@@ -130,47 +133,79 @@ private:
             kThreads == kShape.threads() ? 0 : 1 + team,
             shared + team * kShape.sharedBytes()};
   }
-  LATHE_DEVICE_MEMBER int rowOf(int m) const {
-    return rows.team.warp + m * kTeamWarps;
-  }
-  LATHE_DEVICE_MEMBER bool hasRow(int m) const {
-    return (m + 1) * kTeamWarps <= 8 * kTiles || rowOf(m) < 8 * kTiles;
-  }
   LATHE_DEVICE_MEMBER Fold *scales() const {
     return (Fold *)(rows.team.shared + kShape.scalesAt());
   }
 
-  /// What a leaf needs beside the copies: the rows of new tokens and, where it
-  /// opens a head, its queries. All loads come first.
-  LATHE_DEVICE_MEMBER void enter(bool opens) {
-    Head query[kMine], key, value;
+  /// What the first leaf needs beside the copies: all loads come first.
+  LATHE_DEVICE_MEMBER void start() {
+    Head query[kTiles], key, value;
+    loadQueries(at, query);
     const bool fresh = rows.makesFresh(at);
     if (fresh) {
       loadHead<Cfg>(rows.newKey(at), key);
       loadHead<Cfg>(rows.newValue(at), value);
     }
-    if (opens) {
 #pragma unroll
-      for (int i = 0; i < kMine; ++i)
-        loadHead<Cfg>(rows.query(at, rowOf(i)), query[i]);
-      HeadWeights<Cfg> weights;
-      weights.load(rows.args.qNorm);
-#pragma unroll
-      for (int i = 0; i < kMine; ++i) {
-        Head placed;
-        rows.placeQuery(at, rowOf(i), query[i], weights, placed);
-        if (hasRow(i))
-          storeHead<Cfg>(placed, [&](int at, float x) {
-            products.storeQuery(rowOf(i), at, x);
-          });
-      }
-      rows.sync();
-      products.takeQueries();
-    }
+    for (int tile = 0; tile < kTiles; ++tile)
+      placeQuery(at, tile, query[tile], queryWeights, queryTurns[tile]);
     if (fresh) {
-      rows.keepKey(at, key);
+      rows.keepKey(at, key, keyWeights);
       rows.keepValue(at, value);
     }
+    rows.sync();
+    products.takeQueries();
+    clear();
+  }
+  LATHE_DEVICE_MEMBER void loadKeys(const Place &next) const {
+    rows.copyKeys(next);
+    if (!rows.makesFresh(next))
+      return;
+    Head key;
+    loadHead<Cfg>(rows.newKey(next), key);
+    HeadWeights<Cfg> weights;
+    weights.load(rows.args.kNorm);
+    rows.keepKey(next, key, weights);
+  }
+  LATHE_DEVICE_MEMBER void loadValues(const Place &next) const {
+    rows.copyValues(next);
+    if (!rows.makesFresh(next))
+      return;
+    Head value;
+    loadHead<Cfg>(rows.newValue(next), value);
+    rows.keepValue(next, value);
+  }
+
+  /// Warp w has row w of each tile.
+  LATHE_DEVICE_MEMBER void loadQueries(const Place &next,
+                                       Head (&query)[kTiles]) const {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+      loadHead<Cfg>(rows.query(next, tile), query[tile]);
+  }
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &next, int tile,
+                                      const Head &loaded,
+                                      const HeadWeights<Cfg> &weights,
+                                      const HeadTurns<Cfg> &turns) const {
+    Head query;
+    rows.placeQuery(next, tile, loaded, weights, turns, query);
+    storeHead<Cfg>(query,
+                   [&](int i, float x) { products.storeQuery(tile, i, x); });
+  }
+  /// Those of another head.
+  LATHE_DEVICE_MEMBER void placeQueries(const Place &next) {
+    HeadWeights<Cfg> weights;
+    weights.load(rows.args.qNorm);
+    Head query[kTiles];
+    loadQueries(next, query);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      HeadTurns<Cfg> turns;
+      turns.make(rows.queryPosition(next, tile));
+      placeQuery(next, tile, query[tile], weights, turns);
+    }
+    rows.sync();
+    products.takeQueries();
   }
 
   /// Turns scores into weights relative to the leaf's own peak, zero after the
@@ -178,10 +213,9 @@ private:
   LATHE_DEVICE_MEMBER void soften() {
     constexpr int kPer = Products::kPer;
 #pragma unroll
-    for (int m = 0; m < kMine; ++m) {
-      if (!hasRow(m))
-        break;
-      const int row = rowOf(m), token = (at.firstRow() + row) / A::kGroup;
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const int row = 8 * tile + rows.team.warp;
+      const int token = (at.firstRow() + row) / A::kGroup;
       const int visible = rows.position + token + 1 - at.leaf * kLeaf;
       float x[kPer], highest = kNoScore, all = 0.0f;
       products.loadScores(row, x);
@@ -200,8 +234,8 @@ private:
       }
       syncWarp();
       products.storeWeights(row, x);
-      Fold f = foldPeak(peak[m], highest);
-      total[m] = folded(total[m], warpSum(all), f);
+      Fold f = foldPeak(peak[tile], highest);
+      total[tile] = folded(total[tile], warpSum(all), f);
       if (lane() == 0)
         scales()[row] = f;
     }
@@ -209,9 +243,9 @@ private:
 
   LATHE_DEVICE_MEMBER void clear() {
 #pragma unroll
-    for (int m = 0; m < kMine; ++m) {
-      peak[m] = kNoScore;
-      total[m] = 0.0f;
+    for (int tile = 0; tile < kTiles; ++tile) {
+      peak[tile] = kNoScore;
+      total[tile] = 0.0f;
     }
     products.clear();
   }
@@ -224,10 +258,12 @@ private:
         to[row * kShape.partialFloats() + column] = sum;
     });
 #pragma unroll
-    for (int m = 0; m < kMine; ++m)
-      if (lane() == 0 && hasRow(m) && rowOf(m) < count)
-        *(Float2 *)(to + rowOf(m) * kShape.partialFloats() + kD) = {peak[m],
-                                                                    total[m]};
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const int row = 8 * tile + rows.team.warp;
+      if (lane() == 0 && row < count)
+        *(Float2 *)(to + row * kShape.partialFloats() + kD) = {peak[tile],
+                                                               total[tile]};
+    }
   }
 };
 
@@ -236,13 +272,8 @@ private:
 template <class Cfg>
 LATHE_DEVICE void attentionDecodeRanges(const LatheLaunch &ctx,
                                         const AttentionArgs<Cfg> &args) {
-  // Blocks b and b + half are likely to share an SM, and have shares beside
-  // each other: if there are less units than blocks, that is one unit.
-  constexpr int kHalf = Cfg::kBlocks % 2 == 0 ? Cfg::kBlocks / 2 : Cfg::kBlocks;
-  const int share =
-      blockX() % kHalf * (Cfg::kBlocks / kHalf) + blockX() / kHalf;
   DecodeRanges<Cfg, DecodePlan<Cfg>::kShape.threads(), 1> stage(
-      ctx, args, sharedMemory(), share);
+      ctx, args, sharedMemory(), blockX());
   stage.prefetch();
   waitForPrevious();
   launchNext();

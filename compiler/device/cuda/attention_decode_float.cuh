@@ -35,8 +35,8 @@ public:
       : shared(team.shared), warp(team.warp) {}
 
   /// Operands: [tile][chunk][lane] four floats.
-  LATHE_DEVICE_MEMBER void storeQuery(int row, int i, float x) const {
-    queries(row / 8)[i / 16 * 128 + row % 8 * 16 + i % 16] = x;
+  LATHE_DEVICE_MEMBER void storeQuery(int tile, int i, float x) const {
+    queries(tile)[i / 16 * 128 + warp * 16 + i % 16] = x;
   }
   LATHE_DEVICE_MEMBER void takeQueries() const {}
 

@@ -7,9 +7,9 @@
 // Queries and softmax weights keep their float precision: each is the sum of an
 // upper and a lower f16, which are multiplied one after the other.
 //
-// Scores: a warp has 16 positions and a quarter of the columns, whose part of
-// the queries it keeps in registers; the four parts of a score meet in shared
-// memory. Values: a warp has every 16th group of 16 columns.
+// Scores: a warp has half of the positions and a quarter of the columns, whose
+// part of the queries it keeps in registers; the four parts of a score meet in
+// shared memory. Values: a warp has every eighth group of 16 columns.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,27 +27,27 @@ template <class Cfg> class DecodeHalf {
   static constexpr int kTiles = kShape.tiles(), kScores = kShape.scoreStride();
   static constexpr int kParts = kShape.parts(), kSteps = kShape.partSteps();
   static constexpr int kPart = 8 * kTiles * kScores; ///< floats
-  static constexpr int kWarps = kShape.threads() / 32;
-  static_assert(kD / 16 <= kWarps, "a group of columns for each warp");
+  static constexpr int kPairs = ceilDiv(kD / 16, 8);
   static constexpr int kQueryStride = kShape.queryStride();
-  static_assert(kShape.leaf() == 64 && 16 * kWarps == 64 * kParts);
+  static_assert(kShape.leaf() == 64 && kShape.threads() == 256 && kParts == 4);
   static_assert(8 * kQueryStride <= kShape.scoreBytes());
 
   char *const shared;
   const int warp;
   u32 queries[kTiles][kSteps][4]; ///< upper b0, b1, lower b0, b1
-  float sums[kTiles][4];          ///< rows of tile 2 q + i % 2
+  float sums[kTiles][kPairs][4];  ///< rows of tile 2 q + i % 2
 
 public:
   LATHE_DEVICE_MEMBER explicit DecodeHalf(const DecodeTeam &team)
       : shared(team.shared), warp(team.warp) {}
 
-  LATHE_DEVICE_MEMBER void storeQuery(int row, int i, float x) const {
-    u16 *to = (u16 *)(shared + kShape.scoresAt() + row * kQueryStride);
+  LATHE_DEVICE_MEMBER void storeQuery(int tile, int i, float x) const {
+    u16 *row =
+        (u16 *)(shared + kShape.scoresAt() + (8 * tile + warp) * kQueryStride);
     const u16 upper = floatToHalf(x);
     if (i < kD) {
-      to[i] = upper;
-      to[kD + i] = floatToHalf(add(x, -halfToFloat(upper)));
+      row[i] = upper;
+      row[kD + i] = floatToHalf(add(x, -halfToFloat(upper)));
     }
   }
   /// All queries have been stored; scores will overwrite them.
@@ -65,31 +65,14 @@ public:
   }
 
   LATHE_DEVICE_MEMBER void score() const {
-    const int first = warp / kParts * 16, matrix = lane() / 8;
-    const char *keys = shared + kShape.keysAt() + first * kRowBytes;
-    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
-    float s[kTiles][4] = {};
+    // Few sums at a time where registers are short.
+    constexpr int kAtOnce = kTiles < 3 ? 2 : 1;
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k)
-      if (hasStep(k)) {
-        u32 key[4];
-        ldmatrix(key, keys + pieceAfter(at, 2 * stepOf(k)));
-      // Upper parts of all, then lower parts: an mma waits for the last one
-      // on the same sum.
-#pragma unroll
-        for (int part = 0; part < 4; part += 2)
-#pragma unroll
-          for (int tile = 0; tile < kTiles; ++tile) {
-            const u32(&q)[4] = queries[tile][k];
-            mma(s[tile], key, q[part], q[part + 1]);
-          }
-      }
-    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        to[(8 * tile + i % 2) * kScores + i / 2 * 8] = s[tile][i];
+    for (int m = 0; m < 2; m += kAtOnce) {
+      if (m > 0)
+        syncWarp(); // or the compiler does all at once
+      scorePositions<kAtOnce>((u32)warp / kParts * 32 + 16 * m);
+    }
   }
 
   /// A lane has positions 2 lane and 2 lane + 1 of a row.
@@ -116,32 +99,14 @@ public:
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
   LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
-    const int matrix = lane() / 8;
-    const char *values =
-        shared + kShape.valuesAt() +
-        pieceAt<kRowBytes>(matrix / 2 * 8 + lane() % 8, 2 * warp + matrix % 2);
-    const u16 *weights =
-        (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
-    float d[kTiles][4] = {};
+    const int at = Tensor<u16>::valuesAt<kRowBytes>(warp);
+    // Few sums at a time where registers are short.
+    constexpr int kAtOnce = kTiles < 3 ? kPairs : 1;
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      u32 value[4], weight[kTiles][4];
-      ldmatrixTransposed(value, values + step * 16 * kRowBytes);
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-        ldmatrix(weight[tile], weights + 8 * tile * kScores * 2 + 16 * step);
-#pragma unroll
-      for (int part = 0; part < 4; part += 2)
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile)
-          mma(d[tile], value, weight[tile][part], weight[tile][part + 1]);
-    }
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const Fold *f = scales + 8 * tile + lane() % 4 * 2;
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        sums[tile][i] = folded(sums[tile][i], d[tile][i], f[i % 2]);
+    for (int p = 0; p < kPairs; p += kAtOnce) {
+      if (p > 0)
+        syncWarp(); // or the compiler keeps the weights
+      addColumns<kAtOnce>(scales, pieceAfter(at, 16 * p), p);
     }
   }
 
@@ -149,8 +114,8 @@ public:
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        sums[tile][i] = 0.0f;
+      for (int i = 0; i < 4 * kPairs; ++i)
+        sums[tile][i / 4][i % 4] = 0.0f;
   }
   /// Calls store(row, column, sum) for all that this thread has; rows and
   /// columns may be beyond the last.
@@ -158,12 +123,83 @@ public:
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        store(8 * tile + lane() % 4 * 2 + i % 2,
-              warp * 16 + lane() / 4 + i / 2 * 8, sums[tile][i]);
+      for (int p = 0; p < kPairs; ++p)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          store(8 * tile + lane() % 4 * 2 + i % 2,
+                (warp + 8 * p) * 16 + lane() / 4 + i / 2 * 8, sums[tile][p][i]);
   }
 
 private:
+  /// Scores of kCount times 16 positions from `first` on.
+  template <int kCount>
+  LATHE_DEVICE_MEMBER void scorePositions(int first) const {
+    const int matrix = lane() / 8;
+    const char *keys = shared + kShape.keysAt() + first * kRowBytes;
+    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
+    float s[kCount][kTiles][4] = {};
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k)
+      if (hasStep(k))
+#pragma unroll
+        for (int m = 0; m < kCount; ++m) {
+          u32 key[4];
+          ldmatrix(key,
+                   keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
+#pragma unroll
+          for (int tile = 0; tile < kTiles; ++tile) {
+            const u32(&q)[4] = queries[tile][k];
+            mma(s[m][tile], key, q[0], q[1]);
+            mma(s[m][tile], key, q[2], q[3]);
+          }
+        }
+    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
+#pragma unroll
+    for (int m = 0; m < kCount; ++m)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
+  }
+  /// addValues() for some pairs from `first` on, whose values are at `at`.
+  template <int kCount>
+  LATHE_DEVICE_MEMBER void addColumns(const Fold *scales, int at, int first) {
+    const int matrix = lane() / 8;
+    const u16 *weights =
+        (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
+    float d[kCount][kTiles][4] = {};
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      u32 value[kCount][4];
+#pragma unroll
+      for (int p = 0; p < kCount; ++p)
+        Tensor<u16>::values<kRowBytes>(value[p], shared + kShape.valuesAt(), at,
+                                       step, 8 * p);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        u32 weight[4];
+        ldmatrix(weight, weights + 8 * tile * kScores * 2 + 16 * step);
+#pragma unroll
+        for (int p = 0; p < kCount; ++p) {
+          const u32(&v)[4] = value[p];
+          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[0], weight[1]);
+          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[2], weight[3]);
+        }
+      }
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const Fold *f = scales + 8 * tile + lane() % 4 * 2;
+#pragma unroll
+      for (int p = 0; p < kCount; ++p)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float &sum = sums[tile][first + p][i];
+          sum = folded(sum, d[p][tile][i], f[i % 2]);
+        }
+    }
+  }
   LATHE_DEVICE_MEMBER int part() const { return warp & (kParts - 1); }
   LATHE_DEVICE_MEMBER int stepOf(int k) const { return part() * kSteps + k; }
   LATHE_DEVICE_MEMBER bool hasStep(int k) const {

@@ -106,10 +106,9 @@ public:
   LATHE_DEVICE_MEMBER const float *newValue(const Place &at) const {
     return args.v + team.warp * Cfg::kVStride + at.kvHead() * kD;
   }
-  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded) const {
+  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded,
+                                   const HeadWeights<Cfg> &weights) const {
     Head key;
-    HeadWeights<Cfg> weights;
-    weights.load(args.kNorm);
     HeadTurns<Cfg> turns;
     turns.make(position + team.warp);
     placeHead<Cfg>(loaded, newKey(at), weights, args.kNorm, turns, 1.0f, key);
@@ -120,25 +119,27 @@ public:
     keep(at, valuesAt(), args.values, loaded);
   }
 
-  /// A row of the pass; rows beyond the last repeat row 0.
-  LATHE_DEVICE_MEMBER const float *query(const Place &at, int row) const {
-    row += at.firstRow();
+  /// Row 8 tile + warp of the pass; rows beyond the last repeat row 0.
+  LATHE_DEVICE_MEMBER const float *query(const Place &at, int tile) const {
+    int row = rowOf(at, tile);
     row = row < kShape.rows() ? row : 0;
     int head = at.kvHead() * A::kGroup + row % A::kGroup;
     return args.q + row / A::kGroup * Cfg::kQStride + head * Cfg::kQHeadStride;
   }
+  LATHE_DEVICE_MEMBER int queryPosition(const Place &at, int tile) const {
+    int row = rowOf(at, tile);
+    return position + (row < kShape.rows() ? row / A::kGroup : 0);
+  }
   /// Rows beyond the last become zero. Scores are exponents of 2.
-  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int ofPass,
+  LATHE_DEVICE_MEMBER void placeQuery(const Place &at, int tile,
                                       const Head &loaded,
                                       const HeadWeights<Cfg> &weights,
+                                      const HeadTurns<Cfg> &turns,
                                       Head &query) const {
     constexpr float kLog2E = 1.44269504f;
-    const int row = at.firstRow() + ofPass;
-    const bool exists = row < kShape.rows();
-    HeadTurns<Cfg> turns;
-    turns.make(position + (exists ? row / A::kGroup : 0));
-    placeHead<Cfg>(loaded, this->query(at, ofPass), weights, args.qNorm, turns,
-                   exists ? Cfg::kScale * kLog2E : 0.0f, query);
+    float scale = rowOf(at, tile) < kShape.rows() ? Cfg::kScale * kLog2E : 0.0f;
+    placeHead<Cfg>(loaded, this->query(at, tile), weights, args.qNorm, turns,
+                   scale, query);
   }
 
 private:
@@ -148,42 +149,33 @@ private:
   LATHE_DEVICE_MEMBER char *valuesAt() const {
     return team.shared + kShape.valuesAt();
   }
+  LATHE_DEVICE_MEMBER int rowOf(const Place &at, int tile) const {
+    return at.firstRow() + 8 * tile + team.warp;
+  }
   LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
     return (i64)kvHead * ctx.capacity * kD;
   }
-  /// Rows from `position` on have not been written: those of new tokens are
-  /// left alone, the others become zero, and so does a row's last chunk where
-  /// it is longer than the row.
   LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
                                 const Kv *cache) const {
-    constexpr int kChunkPieces = kShape.half() ? A::kPieces : 4 * A::kChunks;
-    constexpr int kThreads = kShape.threads(), kRows = kThreads / kChunkPieces;
-    const int first = at.leaf * kLeaf;
-    const Kv *from = cache + cacheAt(at.kvHead()) + (i64)first * kD;
+    constexpr int kPer = 4 * A::kChunks, kRows = kShape.threads() / kPer;
     // Where a thread's pieces have the same place in all its rows, and all rows
     // are in the cache, one address does for all.
-    if constexpr (kThreads % kChunkPieces == 0 && kRows % 8 == 0 &&
-                  kLeaf % kRows == 0 && A::kPieces == kChunkPieces)
-      if (first + kLeaf <= position) {
-        const int row = (u32)team.thread / kChunkPieces;
-        const int piece = (u32)team.thread % kChunkPieces;
-        const Kv *own = from + row * kD + piece * (16 / (int)sizeof(Kv));
+    if constexpr (kShape.threads() % kPer == 0 && kRows % 8 == 0 &&
+                  kLeaf % kRows == 0 && A::kPieces == kPer)
+      if ((at.leaf + 1) * kLeaf <= position) {
+        const int row = team.thread / kPer, piece = team.thread % kPer;
+        const Kv *from =
+            cache + cacheAt(at.kvHead()) + (i64)(at.leaf * kLeaf + row) * kD;
         char *to = tile + pieceAt<A::kRowBytes>(row, piece);
 #pragma unroll
         for (int k = 0; k < kLeaf / kRows; ++k)
-          copyAsync16(to + k * kRows * A::kRowBytes, own + k * kRows * kD);
+          copyAsync16(to + k * kRows * A::kRowBytes,
+                      (const char *)(from + k * kRows * kD) + piece * 16);
         return;
       }
-#pragma unroll 1
-    for (int i = team.thread; i < kLeaf * kChunkPieces; i += kThreads) {
-      const int row = i / kChunkPieces, piece = i % kChunkPieces;
-      const int own = first + row;
-      const bool valid = own < position && piece < A::kPieces;
-      const Kv *source = from + row * kD + piece * (16 / (int)sizeof(Kv));
-      if (own < position || own >= position + Cfg::kTokens)
-        copyAsync16(tile + pieceAt<A::kRowBytes>(row, piece),
-                    valid ? source : cache, valid);
-    }
+    copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
+                                           at.leaf * kLeaf, position,
+                                           Cfg::kTokens, team.thread);
   }
   /// Puts a token's row into the tile and, in the first pass, into the cache.
   LATHE_DEVICE_MEMBER void keep(const Place &at, char *tile, Kv *cache,
@@ -191,10 +183,8 @@ private:
     const int own = position + team.warp, row = own - at.leaf * kLeaf;
     cache += cacheAt(at.kvHead()) + (i64)own * kD;
     const int columns = at.head % kPasses == 0 ? kD : 0;
-    constexpr int kWidth = kShape.half() ? kD : A::kShape.chunkColumns();
     storeHead<Cfg>(x, [&](int i, float value) {
-      if (i < kWidth)
-        storeAs((Kv *)(tile + (elementAt<A::kRowBytes, Kv>(row, i))), value);
+      storeAs((Kv *)(tile + elementAt<A::kRowBytes, Kv>(row, i)), value);
     });
 #pragma unroll
     for (int j = 0; j < A::kPerLane; ++j)

@@ -82,7 +82,7 @@ struct AttentionDecodeShape {
   constexpr int sharedBytes() const {
     return (scalesAt() + tiles() * 8 * 8 + 127) / 128 * 128;
   }
-  constexpr int threads() const { return half() ? 512 : 256; } ///< of a team
+  constexpr int threads() const { return 256; } ///< of a team
 
   /// A launch whose runs would leave most blocks idle hands out leaves.
   constexpr bool splitsRuns(int runs) const {

@@ -24,12 +24,12 @@
 //
 // What prefetch() reads before the launches before this one are known to have
 // finished: weights; the position; the state and the ring rows of earlier
-// positions, which this layer wrote a step ago. A step begins with a launch
-// that overlaps nothing, so all of the step before is complete by then; and
-// within one, no launch before this layer's own writes them, and the position
-// changes after the last layer. Both hold without graphs, too: every matvec
-// lets its successor start only after its own wait, when all launches before
-// its predecessor are complete.
+// positions, which this layer wrote a step ago. A launch that lets its
+// successor start only after its own wait, as every matvec does, vouches for
+// all launches before its predecessor: they had finished when it waited, since
+// each of them waited, too. One such launch between who wrote these and this
+// one is enough, and every layer has some. Also, a step begins with a launch
+// that overlaps nothing.
 //
 //===----------------------------------------------------------------------===//
 

@@ -163,11 +163,6 @@ LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
   return v;
 }
 
-/// Brings constant global memory near, where it will be read soon.
-LATHE_DEVICE void prefetch(const void *p) {
-  asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
-}
-
 /// 16 bytes global to shared, asynchronously; zeros when not `valid`.
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {

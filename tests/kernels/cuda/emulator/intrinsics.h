@@ -174,8 +174,6 @@ LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
   return *p;
 }
 
-LATHE_DEVICE void prefetch(const void *) {}
-
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {
   latheEmulator->copyAsync16(shared, global, valid);
