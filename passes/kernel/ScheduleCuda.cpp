@@ -184,9 +184,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
 
   /// Tokens per tile for which the multiprocessors, each working on a tile at a
   /// time, are done first. Wider tiles read less, so a tie is theirs.
-  int64_t tileTokens(int64_t rowBlocks, int64_t tokens) const {
+  int64_t tileTokens(int64_t rowBlocks, int64_t tokens, int64_t widest) const {
     int64_t best = 0, least = 0;
-    for (int64_t width : {128, 112, 96, 80, 64}) {
+    for (int64_t width = widest; width >= 64; width -= 16) {
       // What a step costs however few tokens it has, in tokens.
       constexpr int64_t kFixed = 160;
       const int64_t tiles = rowBlocks * ((tokens + width - 1) / width);
@@ -213,7 +213,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     const int planes =
         func.getSchedule()->getForm() == kernel::Form::Split ? 2 : 1;
     const int64_t tokens = func.getSchedule()->getTokens();
-    const int64_t width = tileTokens(rowBlocks, tokens);
+    // Conversions and both parts of 128 tokens do not fit into the registers.
+    const int64_t width =
+        tileTokens(rowBlocks, tokens, planes == 2 ? 112 : 128);
     const int64_t tiles = rowBlocks * ((tokens + width - 1) / width);
     for (int stages = kMostMatmulStages; stages >= 2; --stages)
       if (WarpgroupShape{facts.columns, planes, facts.unitBytes, int(width),
