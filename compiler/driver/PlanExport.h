@@ -16,7 +16,7 @@ Plan exportPlan(mlir::ModuleOp module,
                 const std::vector<EmittedKernel> &kernels,
                 std::string_view target);
 
-/// Adds nothing to a plan: the record of one kernel.
+/// The record of one kernel, for a plan that gets more than the module has.
 PlannedKernel exportKernel(const EmittedKernel &kernel);
 
 } // namespace lathe

@@ -194,6 +194,24 @@ Status checkEntry(const std::string &field, const Plan &plan,
   return absl::OkStatus();
 }
 
+Status checkStep(const std::string &field, const Plan &plan,
+                 const PlannedStep &step) {
+  auto isKernel = [&](int32_t kernel) {
+    return kernel >= 0 && size_t(kernel) < plan.kernels.size();
+  };
+  if (!plan.find("trunk", step.tokens) || !plan.find("head", step.tokens))
+    return wrong(field + ".tokens", "those of a trunk and a head", step.tokens);
+  if (!isKernel(step.kernel) ||
+      plan.kernels[size_t(step.kernel)].stages.size() != 1)
+    return wrong(field + ".kernel", "a kernel of one stage", step.kernel);
+  for (size_t i = 0; i < step.covers.size(); ++i)
+    if (!isKernel(step.covers[i]) ||
+        (i > 0 && step.covers[i] <= step.covers[i - 1]))
+      return wrong(at(field + ".covers", i), "kernels in ascending order",
+                   step.covers[i]);
+  return absl::OkStatus();
+}
+
 } // namespace
 
 Status checkPlan(const Plan &plan) {
@@ -205,6 +223,8 @@ Status checkPlan(const Plan &plan) {
     LATHE_RETURN_IF_ERROR(checkState(at("states", i), plan.states[i]));
   for (size_t i = 0; i < plan.entries.size(); ++i)
     LATHE_RETURN_IF_ERROR(checkEntry(at("entries", i), plan, plan.entries[i]));
+  for (size_t i = 0; i < plan.steps.size(); ++i)
+    LATHE_RETURN_IF_ERROR(checkStep(at("steps", i), plan, plan.steps[i]));
   return absl::OkStatus();
 }
 

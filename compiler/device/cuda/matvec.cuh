@@ -70,8 +70,7 @@ public:
   /// barriers; then comes a barrierInitFence and all meet.
   LATHE_DEVICE_MEMBER void prepare() const { buffers.prepare(); }
 
-  /// The warp's activations: f as in MatvecInput::fill. Ends when all of the
-  /// team have theirs.
+  /// The warp's activations: f as in MatvecInput::fill.
   template <class F> LATHE_DEVICE_MEMBER SliceX<kTokens> input(F f) const {
     SliceX<kTokens> x;
     MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
@@ -87,8 +86,8 @@ public:
     const int group = warpId / kShape.slices(),
               slice = warpId % kShape.slices();
     // Beyond four tokens registers are short: the list waits in shared memory.
-    const PieceList own = piecesOf(group);
-    const PieceList &pieces = kTokens > 4 ? keep(own) : own;
+    const PieceList mine = piecesOf(group);
+    const PieceList &pieces = kTokens > 4 ? keep(mine) : mine;
     for (int turn = 0; turn < pieces.count(); ++turn) {
       const Piece piece = pieces.at(turn);
       const Buffers buffer = buffers.of(turn, group);
@@ -135,9 +134,7 @@ public:
 
 private:
   LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
-    return PieceList(List::kItems, List::kCuttable,
-                     place.block / kShape.split * kShape.groups() + group,
-                     place.blocks / kShape.split * kShape.groups());
+    return matvecPieces<kShape, List>(place, group);
   }
 
   /// A copy in the part of the warp's staging area that a SliceX leaves alone.

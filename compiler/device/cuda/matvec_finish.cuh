@@ -21,6 +21,14 @@ struct MatvecPlace {
   int block, blocks;
 };
 
+/// What group `group` of the block's warps does.
+template <MatvecShape kShape, class List>
+LATHE_DEVICE PieceList matvecPieces(const MatvecPlace &place, int group) {
+  return PieceList(List::kItems, List::kCuttable,
+                   place.block / kShape.split * kShape.groups() + group,
+                   place.blocks / kShape.split * kShape.groups());
+}
+
 /// The first slice of a quarter.
 template <MatvecShape kShape> LATHE_DEVICE constexpr int matvecQuarter(int i) {
   return kShape.slices() * i / kMatvecQuarters;
@@ -101,9 +109,7 @@ public:
 
 private:
   LATHE_DEVICE_MEMBER PieceList piecesOf(int group) const {
-    return PieceList(List::kItems, List::kCuttable,
-                     place.block / kShape.split * kShape.groups() + group,
-                     place.blocks / kShape.split * kShape.groups());
+    return matvecPieces<kShape, List>(place, group);
   }
 
   /// The piece that MatvecBuffers counts as `number`, if there is one.

@@ -1,5 +1,4 @@
-//===- matvec_launch.cuh - a matvec as a launch of its own ------*- CUDA
-//-*-===//
+//===- matvec_launch.cuh - a matvec as a launch of its own -----*- CUDA -*-===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_MATVEC_LAUNCH_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_MATVEC_LAUNCH_CUH

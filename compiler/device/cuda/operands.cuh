@@ -1,5 +1,4 @@
-//===- operands.cuh - the pointers that a kernel is called with -*- CUDA
-//-*-===//
+//===- operands.cuh - the pointers a kernel is called with -----*- CUDA -*-===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_OPERANDS_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_OPERANDS_CUH

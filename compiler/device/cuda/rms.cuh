@@ -1,5 +1,4 @@
-//===- rms.cuh - inverse root mean squares of rows --------------*- CUDA
-//-*-===//
+//===- rms.cuh - inverse root mean squares of rows -------------*- CUDA -*-===//
 
 #ifndef LATHE_COMPILER_DEVICE_CUDA_RMS_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_RMS_CUH

@@ -1,5 +1,4 @@
-//===- step.cuh - all launches of a step in one -----------------*- CUDA
-//-*-===//
+//===- step.cuh - all launches of a step in one ----------------*- CUDA -*-===//
 //
 // The persistent step: one block per SM runs the stages of a whole decode step,
 // the same device functions that the launches of their own call, with the same
@@ -10,7 +9,8 @@
 // the rings fill with the weights of the next matvec while its activations are
 // awaited.
 //
-// Needs a cooperative launch.
+// Its blocks wait for each other, so all of them must get onto the GPU: a
+// cooperative launch, or one behind launches that wait for nobody.
 //
 //===----------------------------------------------------------------------===//
 

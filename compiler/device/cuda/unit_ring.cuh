@@ -1,5 +1,4 @@
-//===- unit_ring.cuh - streams of weights to warps --------------*- CUDA
-//-*-===//
+//===- unit_ring.cuh - streams of weights to warps -------------*- CUDA -*-===//
 //
 // Units on their way from memory to the warps of a block. Every reader, a warp,
 // has a ring of slots in shared memory, which the copy engine fills in order.

@@ -200,6 +200,21 @@ inline void launch(const Case &kernels, bool prefill, const Operands &o,
         lathe::deltaScanShared(s));
 }
 
+/// Inputs of some tokens of a problem, and where its states and outputs go.
+inline Operands operandsOf(const Problem &p, const Floats &qkv, const Floats &a,
+                           const Floats &b, Floats &conv, Floats &state,
+                           float *out) {
+  return {.qkv = qkv.data(),
+          .a = a.data(),
+          .b = b.data(),
+          .weight = p.weight.data(),
+          .aLog = p.aLog.data(),
+          .dtBias = p.dtBias.data(),
+          .conv = conv.data(),
+          .state = state.data(),
+          .out = out};
+}
+
 /// Runs tokens in launches of `batch`; the last may be shorter. A prefill's
 /// launches are sized for `maxTokens`.
 inline Result run(const Problem &p, bool prefill, int batch,
@@ -211,15 +226,8 @@ inline Result run(const Problem &p, bool prefill, int batch,
     Floats qkv = rowsOf(p.qkv, p.channels, t, count),
            a = rowsOf(p.a, p.gateStride, t, count),
            b = rowsOf(p.b, p.gateStride, t, count);
-    Operands o = {.qkv = qkv.data(),
-                  .a = a.data(),
-                  .b = b.data(),
-                  .weight = p.weight.data(),
-                  .aLog = p.aLog.data(),
-                  .dtBias = p.dtBias.data(),
-                  .conv = r.conv.data(),
-                  .state = r.state.data(),
-                  .out = r.out.data() + (size_t)t * p.outStride};
+    Operands o = operandsOf(p, qkv, a, b, r.conv, r.state,
+                            r.out.data() + (size_t)t * p.outStride);
     launch(p.kernels, prefill, o, {p.position + t, count, 0},
            std::max(count, maxTokens), order);
   }

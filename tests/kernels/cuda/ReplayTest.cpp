@@ -52,15 +52,7 @@ public:
     Floats qkv = rows(p.qkv, p.channels, 1), a = rows(p.a, p.gateStride, 2),
            b = rows(p.b, p.gateStride, 3);
     Floats fresh = poison((size_t)step.tokens * p.outStride + 1);
-    Operands o = {.qkv = qkv.data(),
-                  .a = a.data(),
-                  .b = b.data(),
-                  .weight = p.weight.data(),
-                  .aLog = p.aLog.data(),
-                  .dtBias = p.dtBias.data(),
-                  .conv = conv.data(),
-                  .state = state.data(),
-                  .out = fresh.data()};
+    Operands o = operandsOf(p, qkv, a, b, conv, state, fresh.data());
     launch(kernels, prefill, o, {position, step.tokens, pending}, step.tokens,
            order);
     out.insert(out.end(), fresh.begin(),
@@ -180,15 +172,8 @@ TEST_P(CudaReplayTest, APromptFoldsInWhatIsPending) {
       Floats qkv = rowsOf(p.qkv, p.channels, t, count),
              a = rowsOf(p.a, p.gateStride, t, count),
              b = rowsOf(p.b, p.gateStride, t, count);
-      Operands o = {.qkv = qkv.data(),
-                    .a = a.data(),
-                    .b = b.data(),
-                    .weight = p.weight.data(),
-                    .aLog = p.aLog.data(),
-                    .dtBias = p.dtBias.data(),
-                    .conv = want.conv.data(),
-                    .state = want.state.data(),
-                    .out = want.out.data() + (size_t)t * p.outStride};
+      Operands o = operandsOf(p, qkv, a, b, want.conv, want.state,
+                              want.out.data() + (size_t)t * p.outStride);
       launch(plain, prefill, o, {p.position + t, count, 0}, count,
              emulator::Order::kAscending);
     }

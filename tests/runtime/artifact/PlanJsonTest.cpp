@@ -167,6 +167,12 @@ TEST(PlanCheck, RefusesWhatPointsNowhere) {
        [&](Plan &p) { operand(p) = {Space::Input, 1}; }},
       {"entries[0].launches[0].operands[0]",
        [&](Plan &p) { operand(p) = {Space::Output, 1}; }},
+      {"steps[0].tokens", [](Plan &p) { p.steps[0].tokens = 65; }},
+      {"steps[0].kernel", [](Plan &p) { p.steps[0].kernel = 2; }},
+      {"steps[0].kernel", [](Plan &p) { p.steps[0].kernel = -1; }},
+      {"steps[0].kernel", [](Plan &p) { p.steps[0].kernel = 0; }},
+      {"steps[0].covers[1]", [](Plan &p) { p.steps[0].covers[1] = 2; }},
+      {"steps[0].covers[1]", [](Plan &p) { p.steps[0].covers[1] = 0; }},
   };
   for (const Damage &damage : all) {
     Plan plan = testPlan("sm_90");

@@ -51,7 +51,7 @@ inline Plan testPlan(const std::string &target) {
         {1, {{Space::Arena, 0}, {Space::State, 2}, {Space::Output, 0}}},
         {1, {}}}},
       {"head", 64, true, 0, {{64}}, {{1000}, {64}}, {}}};
-  plan.steps = {{1, 0, {0, 1}}};
+  plan.steps = {{1, 1, {0, 1}}};
   return plan;
 }
 
