@@ -73,13 +73,48 @@ eachInputPart(graph::LinearOp first, RowPrinter &rows,
   return success();
 }
 
+/// The norm that matvec.input() can do: over the row, or over groups that a
+/// warp has whole.
+static graph::RmsNormOp normOfInput(graph::LinearOp first) {
+  graph::RmsNormOp norm = scalingNorm(first);
+  if (!norm)
+    return {};
+  const int64_t columns = graph::widthOf(first.getX());
+  const int64_t group = norm.getWeight().getType().getDimSize(0);
+  const bool fits = group == columns || group == 16 || group == 32 ||
+                    group == 64 || group == 128;
+  return fits && graph::widthOf(norm.getX()) == columns ? norm
+                                                        : graph::RmsNormOp();
+}
+
 /// matvec.input(): the printed prologue as one function of a token and four
-/// columns.
+/// columns, which also gives what the norm is over.
 static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
                                       RowPrinter &rows) {
+  CodeWriter &code = kernel.config;
+  const int64_t columns = graph::widthOf(first.getX());
   // Declarations come before the function that uses them.
   SmallVector<std::string> lines;
-  const int64_t columns = graph::widthOf(first.getX());
+  std::string type = "NoNorm()";
+  if (graph::RmsNormOp norm = normOfInput(first)) {
+    rows.leaveUnscaled(norm);
+    const int64_t group = norm.getWeight().getType().getDimSize(0);
+    type = formatv("InputNorm<{0}>{{{1}}", group,
+                   floatLiteral(norm.getEps().convertToDouble()));
+    if (failed(rows.declare(norm.getX())))
+      return failure();
+    auto raw = rows.columnsAt(norm.getX(), "k");
+    if (failed(raw))
+      return failure();
+    lines.push_back(
+        formatv("raw = fourOf<{0}>([&](int t, int k) {{ return {1}; "
+                "}, t, k);",
+                columns, *raw));
+    code.line(formatv("matvec.prefetch((const float *){0}, {1});",
+                      kernel.arg(norm.getWeight()), group)
+                  .str());
+  }
+  code.line("start();");
   auto print = [&](int64_t begin, int64_t width, StringRef expression) {
     std::string condition, column = "k";
     if (begin + width < columns)
@@ -92,8 +127,8 @@ static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
   };
   if (failed(eachInputPart(first, rows, print)))
     return failure();
-  CodeWriter &code = kernel.config;
-  code.open("const auto x = matvec.input([&](int t, int k) {");
+  code.open("const auto x = matvec.input(" + type +
+            ", [&](int t, int k, Float4 &raw) {");
   for (const std::string &line : lines)
     code.line(line);
   code.close("});");
@@ -164,8 +199,9 @@ static void printMatvecEntry(CudaKernel &kernel, const MatvecShape &shape) {
                         .resident = int32_t(kernel.cuda.getResident())});
   code.line("const auto weights = " + scope + "::weights(args);");
   code.open("launchMatvec<" + scope +
-            "::kShape>(ctx, weights, [&](const auto &matvec, auto &ring) {");
-  code.line(scope + "::multiply(matvec, ring, args);");
+            "::kShape>(ctx, weights, [&](const auto &matvec, auto &ring, "
+            "auto start) {");
+  code.line(scope + "::multiply(matvec, ring, start, args);");
   code.close("});");
   code.close();
   const std::string weights = formatv(
@@ -176,7 +212,7 @@ static void printMatvecEntry(CudaKernel &kernel, const MatvecShape &shape) {
   step.call =
       weights + formatv("step.template matvec<{0}::kShape>(weights, "
                         "[&](const auto &matvec) {{ {0}::multiply(matvec, "
-                        "ring, args); });",
+                        "ring, [] {{}, args); });",
                         scope)
                     .str();
   step.fetch =
@@ -221,8 +257,9 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
       return failure();
   config.close("");
   config.close();
-  config.line("template <class Matvec, class Ring>");
-  config.open("LATHE_DEVICE void multiply(const Matvec &matvec, Ring &ring, " +
+  config.line("template <class Matvec, class Ring, class Start>");
+  config.open("LATHE_DEVICE void multiply(const Matvec &matvec, Ring &ring, "
+              "Start start, " +
               kernel.operandsType() + " args) {");
   graph::LinearOp first = segments->front().linears.front();
   // Scales are needed for this block's columns only, if columns are the row's.

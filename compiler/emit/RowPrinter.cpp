@@ -139,7 +139,7 @@ LogicalResult RowPrinter::declare(Value value) {
   for (Value operand : op->getOperands())
     if (failed(declare(operand)))
       return failure();
-  if (auto norm = dyn_cast<graph::RmsNormOp>(op))
+  if (auto norm = dyn_cast<graph::RmsNormOp>(op); norm && norm != unscaled)
     return declareScales(norm);
   return success();
 }
@@ -168,8 +168,10 @@ FailureOr<std::string> RowPrinter::normAt(graph::RmsNormOp norm,
       groups == 1 ? "0" : formatv("{0} / {1}", column, group).str();
   if (scope.kind == RowScope::Kind::CudaTokens)
     index = groups == 1 ? "t" : formatv("t * {0} + {1}", groups, index).str();
-  return formatv("({0} * {1}[{2}] * ({3}{4}({5} + {6})))", *x,
-                 declared.lookup(norm.getResult()), index,
+  std::string scale;
+  if (norm != unscaled)
+    scale = formatv(" * {0}[{1}]", declared.lookup(norm.getResult()), index);
+  return formatv("({0}{1} * ({2}{3}({4} + {5})))", *x, scale,
                  norm.getPlusOne() ? "1.0f + " : "",
                  fours ? "loadFour" : "load", declared.lookup(norm.getWeight()),
                  inGroup)

@@ -59,6 +59,9 @@ public:
     bound[value] = text.str();
   }
 
+  /// Makes `norm` print without its scale.
+  void leaveUnscaled(graph::RmsNormOp norm) { unscaled = norm; }
+
   /// Prints the declarations that `value` needs inside the scope of token `t`:
   /// row pointers and norm scales.
   mlir::LogicalResult declare(mlir::Value value);
@@ -87,6 +90,7 @@ private:
   const RowScope scope;
   bool fours = false; ///< print for four columns
   int64_t scaleCount = 0;
+  graph::RmsNormOp unscaled;
   llvm::DenseMap<mlir::Value, std::string> bound;
   llvm::DenseMap<mlir::Value, std::string> declared;
 };

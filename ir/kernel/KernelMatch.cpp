@@ -72,6 +72,22 @@ SmallVector<Value> inputParts(graph::LinearOp linear) {
   return {linear.getX()};
 }
 
+graph::RmsNormOp scalingNorm(graph::LinearOp linear) {
+  Value value = linear.getX();
+  while (Operation *op = value.getDefiningOp()) {
+    if (auto norm = dyn_cast<graph::RmsNormOp>(op))
+      return norm;
+    if (isa<graph::SwigluOp>(op))
+      value = op->getOperand(1);
+    else if (isa<graph::MulOp>(op))
+      value = op->getOperand(
+          op->getOperand(0).getDefiningOp<graph::RmsNormOp>() ? 0 : 1);
+    else
+      break;
+  }
+  return {};
+}
+
 /// Requires `value` to be columns [offset, offset + width) of `of`.
 static bool isRange(Value value, Value of, int64_t offset) {
   auto slice = value.getDefiningOp<graph::SliceOp>();

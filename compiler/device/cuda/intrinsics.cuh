@@ -232,6 +232,11 @@ LATHE_DEVICE void copyBulk(void *shared, const void *global, u32 bytes,
                : "memory");
 }
 
+/// Brings the line of 128 bytes that holds `global` nearer.
+LATHE_DEVICE void prefetchLine(const void *global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 /// Global memory that this thread reads once and may overwrite later; issued
 /// where it stands.
 LATHE_DEVICE Float4 loadOnce(const float *p) {

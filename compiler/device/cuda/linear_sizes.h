@@ -54,6 +54,10 @@ struct MatvecShape {
   }
   /// Slices of a block, one warp of each group has each.
   constexpr int slices() const { return splitColumns() / kMatvecSlice; }
+  /// Slices of a whole row.
+  constexpr int rowSlices() const {
+    return (columns + kMatvecSlice - 1) / kMatvecSlice;
+  }
   /// Groups of warps, each with row tiles of its own.
   constexpr int groups() const {
     int groups = 1;
@@ -80,9 +84,8 @@ struct MatvecShape {
     return tokens == 1 ? 512 : tokens > 4 ? tokens * 128 + 256 : tokens * 256;
   }
   constexpr int stagedBytes() const { return tokens > 4 ? tokens * 128 : 0; }
-  constexpr int inputBytes() const {
-    return workers() * (lowerBytes() + stagingBytes());
-  }
+  constexpr int warpInputBytes() const { return lowerBytes() + stagingBytes(); }
+  constexpr int inputBytes() const { return workers() * warpInputBytes(); }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
     const int wanted = tokens > 4   ? (pairs == 1 ? 3 : 2)
@@ -94,7 +97,10 @@ struct MatvecShape {
   constexpr int partialBytes() const {
     return buffers() * pairs * slices() * tokens * 16 * 4;
   }
-  constexpr int scaleBytes() const { return (scales + workers()) * tokens * 4; }
+  constexpr int scaleBytes() const {
+    return (scales + (workers() > rowSlices() ? workers() : rowSlices())) *
+           tokens * 4;
+  }
 
   // From the start of the shared memory that is not rings; the barriers of the
   // buffers come first, for all shapes alike.

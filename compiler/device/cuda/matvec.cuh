@@ -61,7 +61,7 @@ public:
   LATHE_DEVICE_MEMBER float *scales() const {
     return (float *)(place.shared + kShape.scalesAt());
   }
-  /// Room for a float per worker and token.
+  /// Room for a float per token and worker, or slice of the row.
   LATHE_DEVICE_MEMBER float *partialScales() const {
     return scales() + kShape.scales * kTokens;
   }
@@ -70,12 +70,18 @@ public:
   /// barriers; then comes a barrierInitFence and all meet.
   LATHE_DEVICE_MEMBER void prepare() const { buffers.prepare(); }
 
-  /// The warp's activations: f as in MatvecInput::fill.
-  template <class F> LATHE_DEVICE_MEMBER SliceX<kTokens> input(F f) const {
+  /// Weights that the prologue reads: they were last touched a step ago.
+  LATHE_DEVICE_MEMBER void prefetch(const float *data, int count) const {
+    for (int i = threadX(); i * 32 < count; i += 32 * kShape.workers())
+      prefetchLine(data + i * 32);
+  }
+  /// The warp's activations: norm and f as in MatvecInput::fill.
+  template <class Norm, class F>
+  LATHE_DEVICE_MEMBER SliceX<kTokens> input(Norm norm, F f) const {
     SliceX<kTokens> x;
     MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
                         warpId % kShape.slices())
-        .fill(x, f);
+        .fill(x, norm, Team(), partialScales(), f);
     return x;
   }
 
@@ -139,12 +145,12 @@ private:
 
   /// A copy in the part of the warp's staging area that a SliceX leaves alone.
   LATHE_DEVICE_MEMBER const PieceList &keep(const PieceList &pieces) const {
-    constexpr int kAt = kShape.stagedBytes() + SliceX<kTokens>::kSumsBytes;
+    constexpr int kAt = kShape.lowerBytes() + kShape.stagedBytes() +
+                        SliceX<kTokens>::kSumsBytes;
     static_assert(kTokens <= 4 ||
-                  kAt + (int)sizeof(PieceList) <= kShape.stagingBytes());
+                  kAt + (int)sizeof(PieceList) <= kShape.warpInputBytes());
     auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
-                               kShape.workers() * kShape.lowerBytes() +
-                               warpId * kShape.stagingBytes() + kAt);
+                               warpId * kShape.warpInputBytes() + kAt);
     if (lane() == 0)
       *kept = pieces;
     syncWarp();

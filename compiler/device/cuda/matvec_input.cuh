@@ -16,7 +16,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_MATVEC_INPUT_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_MATVEC_INPUT_CUH
 
-#include "compiler/device/cuda/linear_sizes.h"
+#include "compiler/device/cuda/matvec_norm.cuh"
 #include "compiler/device/cuda/rms.cuh"
 #include "compiler/device/cuda/weights.cuh"
 
@@ -35,8 +35,10 @@ template <int kTokens> struct SliceX {
   /// [operand]: with two operands there is no register left for them.
   static constexpr bool kSumsShared = kOperands == 2;
   Float2 sums[kSumsShared ? 1 : 2];
-  /// kTokens > 4: where this lane's slots of block 0 lie in shared memory.
-  int lowerAt, lastAt;
+  /// kTokens > 4: where this lane's slots of block 0 lie in shared memory;
+  /// those of the last 64 columns come behind the lower parts.
+  int lowerAt;
+  static constexpr int kLastAt = kMatvecSlice / 32 * kTokens * 64;
   int sumsAt; ///< kSumsShared: likewise
 
   LATHE_DEVICE_MEMBER Float2 sumsOf(int group, int operand) const {
@@ -54,8 +56,8 @@ template <int kTokens> struct SliceX {
   LATHE_DEVICE_MEMBER Word2 operand(int step, const Vec4 &v) const {
     if (kOperand == 0 && step < kKept)
       return {b[step][0], b[step][1]};
-    const char *last =
-        sharedMemory() + lastAt + (step >= kSteps - 2 ? kTokens * 64 : 0);
+    const char *last = sharedMemory() + lowerAt + kLastAt +
+                       (step >= kSteps - 2 ? kTokens * 64 : 0);
     const Vec4 both = kOperand == 0 ? *(const Vec4 *)last : v;
     return step % 2 ? Word2{both.z, both.w} : Word2{both.x, both.y};
   }
@@ -95,73 +97,158 @@ template <int kTokens> struct SliceX {
 template <MatvecShape kShape> class MatvecInput {
   static constexpr int kTokens = kShape.tokens;
   static constexpr bool kBoth = kTokens <= 4; ///< parts in one operand
-  static constexpr int kChunk = kTokens == 1 ? 128 : 64;
-  static constexpr int kChunks = kMatvecSlice / kChunk;
-  static constexpr int kFours = kChunk / 4 * kTokens; ///< of a chunk
-  static constexpr int kEach = (kFours + 31) / 32;    ///< of a lane
+  using Lanes = SliceLanes<kTokens>;
+  static constexpr int kChunk = Lanes::kChunk, kChunks = Lanes::kChunks;
+  static constexpr int kEach = Lanes::kEach;
+  /// All loads are under way at once, if registers allow.
+  static constexpr bool kAtOnce = kChunks * kEach <= 8;
+  static constexpr int kRowStep = kTokens == 7 ? 1 : 2; ///< else so many chunks
 
 public:
   /// `shared` is the block's room for inputs; `first` the first column of the
   /// block, `worker` the warp, `slice` its slice.
   LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker,
                                   int slice)
-      : lower(shared + worker * kShape.lowerBytes()),
-        staging(shared + kShape.workers() * kShape.lowerBytes() +
-                worker * kShape.stagingBytes()),
-        begin(first + slice * kMatvecSlice) {}
+      : lower(shared + worker * kShape.warpInputBytes()),
+        staging(lower + kShape.lowerBytes()), first(first), worker(worker),
+        slice(slice) {}
 
-  /// The slice of f(t, k), which gives columns [k, k + 4) as a Float4 and is
-  /// asked for columns below kShape.columns only.
-  template <class F> LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, F f) {
+  /// The slice of f(t, k, raw), which gives columns [k, k + 4) as a Float4 and
+  /// is asked for columns below kShape.columns only. `raw` it sets to what the
+  /// norm is over. All workers call together; they meet in `team` and have
+  /// `partial` for a float per slice of the row and token.
+  template <class Norm, class Team, class F>
+  LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, Norm norm, Team team,
+                                float *partial, F f) {
     x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
                 lane() % 4 * 16;
-    x.lastAt = (int)(staging - sharedMemory()) + lane() / 4 % kTokens * 64 +
-               lane() % 4 * 16;
-    // The next chunk is under way while one is turned round, if registers
-    // allow.
-    constexpr int kAhead = kEach < 4 ? 1 : 0;
-    Float4 v[1 + kAhead][kEach];
-    if constexpr (kAhead)
-      load(0, v[0], f);
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      if (c + kAhead < kChunks)
-        load(c + kAhead, v[(c + kAhead) % (1 + kAhead)], f);
-      store(c, v[c % (1 + kAhead)]);
-      syncWarp();
-      take(c, x);
-      syncWarp();
-    }
+    SliceNorm<kShape, Norm> scales;
+    if constexpr (kAtOnce)
+      fillAtOnce(x, scales, norm, team, partial, f);
+    else
+      fillInSteps(x, scales, norm, team, partial, f);
     x.addUp(staging + kShape.stagedBytes());
   }
 
 private:
-  template <class F>
-  LATHE_DEVICE_MEMBER void load(int chunk, Float4 (&v)[kEach], F f) const {
+  template <class Norm, class Team, class F>
+  LATHE_DEVICE_MEMBER void
+  fillAtOnce(SliceX<kTokens> &x, SliceNorm<kShape, Norm> &scales, Norm norm,
+             Team team, float *partial, F f) const {
+    Float4 v[kChunks][kEach];
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int four = lane() + 32 * i;
-      const int t = four / (kChunk / 4), k = columnOf(chunk, four);
-      v[i] = Float4{0, 0, 0, 0};
-      if (four < kFours && k < kShape.columns)
-        v[i] = f(t, k) * kActivationScale;
+    for (int c = 0; c < kChunks; ++c)
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        Float4 raw;
+        v[c][i] = at(begin(), c, i, raw, f);
+        scales.add(i, c, raw);
+      }
+    if constexpr (SliceNorm<kShape, Norm>::kRow)
+      finishRows(scales, norm, team, partial, f);
+    else if constexpr (Norm::kGroup != 0)
+      scales.finishGroups(norm.eps, 0, kChunks);
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c)
+      turn(c, v[c], scales, x);
+  }
+
+  /// Loads a second time what the norm is over.
+  template <class Norm, class Team, class F>
+  LATHE_DEVICE_MEMBER void
+  fillInSteps(SliceX<kTokens> &x, SliceNorm<kShape, Norm> &scales, Norm norm,
+              Team team, float *partial, F f) const {
+    if constexpr (SliceNorm<kShape, Norm>::kRow) {
+      addSquares(begin(), 0, kChunks, scales, f);
+      finishRows(scales, norm, team, partial, f);
+    }
+    constexpr int kStep = SliceNorm<kShape, Norm>::kRow ? kRowStep : 1;
+#pragma unroll
+    for (int c = 0; c < kChunks; c += kStep) {
+      if constexpr (!SliceNorm<kShape, Norm>::kRow && Norm::kGroup != 0)
+        if (c % 2 == 0) {
+          addSquares(begin(), c, c + 2, scales, f);
+          scales.finishGroups(norm.eps, c, c + 2);
+        }
+      Float4 v[kStep][kEach], raw;
+#pragma unroll
+      for (int j = 0; j < kStep; ++j)
+#pragma unroll
+        for (int i = 0; i < kEach; ++i)
+          v[j][i] = at(begin(), c + j, i, raw, f);
+#pragma unroll
+      for (int j = 0; j < kStep; ++j)
+        turn(c + j, v[j], scales, x);
     }
   }
-  LATHE_DEVICE_MEMBER int columnOf(int chunk, int four) const {
-    return begin + chunk * kChunk + four % (kChunk / 4) * 4;
+
+  LATHE_DEVICE_MEMBER int begin() const { return first + slice * kMatvecSlice; }
+  /// Four columns of f, and what the norm is over.
+  template <class F>
+  LATHE_DEVICE_MEMBER static Float4 at(int begin, int c, int i, Float4 &raw,
+                                       F f) {
+    const int k = begin + Lanes::column(c);
+    raw = Float4{0, 0, 0, 0};
+    if (!Lanes::has(i) || k >= kShape.columns)
+      return raw;
+    return f(Lanes::token(i), k, raw);
+  }
+  template <class Scales, class F>
+  LATHE_DEVICE_MEMBER static void addSquares(int begin, int first, int last,
+                                             Scales &scales, F f) {
+#pragma unroll
+    for (int c = first; c < last; ++c)
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        Float4 raw;
+        at(begin, c, i, raw, f);
+        scales.add(i, c, raw);
+      }
+  }
+
+  /// The slice's sums against those of the whole row.
+  template <class Norm, class Team, class F>
+  LATHE_DEVICE_MEMBER void finishRows(SliceNorm<kShape, Norm> &scales,
+                                      Norm norm, Team team, float *partial,
+                                      F f) const {
+    const int own = first / kMatvecSlice;
+    if (worker < kShape.slices() && own + slice < kShape.rowSlices())
+      scales.leave(partial, own + slice);
+    // Of the columns that other blocks have, the sums only.
+    if constexpr (kShape.split > 1)
+      for (int s = worker; s < kShape.rowSlices(); s += kShape.workers())
+        if (s < own || s >= own + kShape.slices()) {
+          SliceNorm<kShape, Norm> other;
+          addSquares(s * kMatvecSlice, 0, kChunks, other, f);
+          other.leave(partial, s);
+        }
+    team.sync();
+    scales.finishRows(norm.eps, partial);
+  }
+
+  /// A chunk into its place in `x`.
+  template <class Scales>
+  LATHE_DEVICE_MEMBER void turn(int c, const Float4 (&v)[kEach],
+                                const Scales &scales,
+                                SliceX<kTokens> &x) const {
+    store(c, v, scales);
+    syncWarp();
+    take(c, x);
+    syncWarp();
   }
 
   /// [block of 32 of the chunk][operand column][q] 8 slots; the lower parts of
   /// many tokens alike, but where they stay.
-  LATHE_DEVICE_MEMBER void store(int chunk, const Float4 (&v)[kEach]) const {
+  template <class Scales>
+  LATHE_DEVICE_MEMBER void store(int chunk, const Float4 (&v)[kEach],
+                                 const Scales &scales) const {
     constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const int four = lane() + 32 * i;
-      if (kFours % 32 != 0 && four >= kFours)
+      if (!Lanes::has(i))
         continue;
-      const HalfParts parts(v[i]);
-      const int t = four / (kChunk / 4), at = four % (kChunk / 4) * 4;
+      const HalfParts parts(v[i] * (scales.scale(i, chunk) * kActivationScale));
+      const int t = Lanes::token(i), at = Lanes::column(0);
       const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
       char *to = staging + (block * kColumns + t) * 64 + place;
       char *low =
@@ -192,7 +279,7 @@ private:
 
   char *const lower;
   char *const staging;
-  const int begin; ///< the slice's first column
+  const int first, worker, slice;
 };
 
 } // namespace lathe

@@ -9,8 +9,8 @@
 namespace lathe {
 
 /// The whole of a block: kShape.threads() threads, kShape.sharedBytes() of
-/// shared memory. multiply(matvec, ring) prepares the activations of a warp
-/// that works and multiplies.
+/// shared memory. multiply(matvec, ring, start) prepares the activations of a
+/// warp that works and multiplies; they are there after start().
 template <MatvecShape kShape, class List, class Multiply>
 LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
                                Multiply multiply) {
@@ -29,14 +29,17 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
     UnitWriter<kRings> writer(rings);
     return matvec.fetch(writer);
   }
-  waitForPrevious();
-  launchNext();
+  const auto start = [] {
+    waitForPrevious();
+    launchNext();
+  };
+  if (role.multiplies() && matvec.works()) {
+    UnitReader<kRings> ring(rings, role.warp);
+    return multiply(matvec, ring, start);
+  }
+  start();
   if (!role.multiplies())
-    return matvec.finish();
-  if (!matvec.works())
-    return;
-  UnitReader<kRings> ring(rings, role.warp);
-  multiply(matvec, ring);
+    matvec.finish();
 }
 
 } // namespace lathe

@@ -198,6 +198,7 @@ LATHE_DEVICE void barrierExpect(Barrier *b, u32 bytes) {
 LATHE_DEVICE void barrierWait(Barrier *b, u32 parity) {
   latheEmulator->barrierWait(b, parity);
 }
+LATHE_DEVICE void prefetchLine(const void *) {}
 LATHE_DEVICE void copyBulk(void *shared, const void *global, u32 bytes,
                            Barrier *b) {
   latheEmulator->copyBulk(shared, global, bytes, b);
