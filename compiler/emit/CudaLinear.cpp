@@ -14,11 +14,12 @@ namespace lathe {
 /// Threads of the entry that prepares a prompt's activations.
 static constexpr int kInputThreads = 256;
 
-/// "segment<format, rows>(weights, [&](int t, int row, float y0) { stores })".
-/// Where `later`, the lambda has one more parameter, which stores for it.
+/// "segment<format, rows, outputs>(weights, [&](int t, int row, float y0) {
+/// stores })". Where `later`, the lambda has one more parameter, which stores
+/// for it.
 static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
                                   const LinearSegment &segment,
-                                  StringRef terminator, bool later = false) {
+                                  StringRef terminator, bool later) {
   graph::WeightType type =
       graph::LinearOp(segment.linears[0]).getWeight().getType();
   std::string weights, sums;
@@ -28,8 +29,9 @@ static LogicalResult printSegment(CudaKernel &kernel, CodeWriter &code,
   }
   if (later)
     sums += ", auto &store";
-  code.open(formatv("segment<{0}, {1}>({2}[=](int t, int row{3}) {{",
-                    packingArguments(type), type.getRows(), weights, sums)
+  code.open(formatv("segment<{0}, {1}, {2}>({3}[=](int t, int row{4}) {{",
+                    packingArguments(type), type.getRows(),
+                    segment.outputs.size(), weights, sums)
                 .str());
   RowPrinter rows(kernel.operands, code, {RowScope::Kind::CudaTokens});
   for (auto [i, linear] : llvm::enumerate(segment.linears))
@@ -253,7 +255,7 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   config.open("return segments<kShape.columns>(");
   for (size_t i = 0; i < segments->size(); ++i)
     if (failed(printSegment(kernel, config, (*segments)[i],
-                            i + 1 < segments->size() ? "," : ");")))
+                            i + 1 < segments->size() ? "," : ");", true)))
       return failure();
   config.close("");
   config.close();

@@ -77,6 +77,16 @@ LATHE_DEVICE void fenceDevice() { __threadfence(); }
 LATHE_DEVICE u32 atomicAddDevice(u32 *p, u32 value) {
   return atomicAdd(p, value);
 }
+/// Likewise; writes that this thread has seen before are then seen by whoever
+/// counts after it.
+LATHE_DEVICE u32 atomicCountDevice(u32 *p) {
+  u32 before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(p)
+               : "memory");
+  return before;
+}
 LATHE_DEVICE u32 atomicAddShared(u32 *p, u32 value) {
   return atomicAdd(p, value);
 }

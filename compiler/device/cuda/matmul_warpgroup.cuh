@@ -16,18 +16,6 @@
 
 namespace lathe {
 
-/// What epilogues want to store. Their loads cannot be moved before a store,
-/// and waiting for memory one by one would cost as much as the products.
-template <int kMost> struct LaterStores {
-  float *to[kMost];
-  float value[kMost];
-  int count = 0;
-
-  LATHE_DEVICE_MEMBER void operator()(float *p, float x) {
-    to[count] = p, value[count++] = x;
-  }
-};
-
 /// A warp's sums of a segment's rows `from` through the epilogue, kTogether
 /// sums of each tile at a time.
 template <WarpgroupShape kShape, int kOutputs, int kTogether, class S>

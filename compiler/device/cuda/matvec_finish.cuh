@@ -156,7 +156,7 @@ private:
                                   const Buffers &buffer) const {
     float y[kEach][S::kWeights];
     buffer.waitFull();
-    forEach([&](int i, int e) {
+    forEach([&](int i, int e, bool) {
       for (int w = 0; w < S::kWeights; ++w)
         y[i][w] = addUp(buffer.partial(w, 0) + e, piece);
     });
@@ -164,14 +164,22 @@ private:
     const int cut = kMatvecQuarters / piece.quarters;
     if (kShape.split * kParts * cut > 1) {
       float *mine = workspace(piece.item, split, piece.quarter);
-      forEach([&](int i, int e) {
+      forEach([&](int i, int e, bool exists) {
         for (int w = 0; w < S::kWeights; ++w)
-          mine[w * kSums + e] = y[i][w];
+          if (exists)
+            mine[w * kSums + e] = y[i][w];
       });
-      if (!combine<kParts, S::kWeights>(piece.item - own % kParts, cut, y))
+      const int first = piece.item - own % kParts;
+      if (!isLast(first, kShape.split * kParts * cut))
         return;
+      if (cut == 1)
+        combine<kParts, 1>(first, y);
+      else if (cut == 2)
+        combine<kParts, 2>(first, y);
+      else
+        combine<kParts, 4>(first, y);
     }
-    forEach([&](int i, int e) { apply(segment, own / kParts, e, y[i]); });
+    apply(segment, own / kParts, y);
   }
 
   LATHE_DEVICE_MEMBER float *workspace(int item, int split, int quarter) const {
@@ -180,65 +188,82 @@ private:
                kShape.pairs * kSums;
   }
 
-  /// Whether this is the last to arrive of a row tile, whose first item is
-  /// `first`; then `y` is what all have left, in the order of columns.
-  template <int kParts, int kWeights>
-  LATHE_DEVICE_MEMBER bool combine(int first, int cut,
-                                   float (&y)[kEach][kWeights]) const {
-    fenceDevice();
-    syncWarp();
+  /// Whether this is the last of `all` to arrive at the row tile whose first
+  /// item is `first`; then it sees what the others have left.
+  LATHE_DEVICE_MEMBER bool isLast(int first, int all) const {
     u32 before = 0;
+    syncWarp();
     if (lane() == 0)
-      before = atomicAddDevice(ctx.counters + first, 1);
-    if (shuffle(before, 0) != kShape.split * kParts * cut - 1)
+      before = atomicCountDevice(ctx.counters + first);
+    before = shuffle(before, 0);
+    syncWarp();
+    if (before != all - 1)
       return false;
-    fenceDevice();
-    forEach([&](int i, int e) {
-      for (int w = 0; w < kWeights; ++w) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int s = 0; s < kShape.split * kParts; ++s) {
-          const float *from =
-              workspace(first + s % kParts, s / kParts, 0) + w * kSums + e;
-          sum += loadCut(from, cut);
-        }
-        y[i][w] = sum;
-      }
-    });
     if (lane() == 0)
       ctx.counters[first] = 0;
     return true;
   }
+
+  /// What all have left of a row tile, in the order of columns.
+  template <int kParts, int kCut, int kWeights>
+  LATHE_DEVICE_MEMBER void combine(int first,
+                                   float (&y)[kEach][kWeights]) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      for (int w = 0; w < kWeights; ++w) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int s = 0; s < kShape.split * kParts; ++s)
+          sum += loadCut<kCut>(workspace(first + s % kParts, s / kParts, 0) +
+                               w * kSums + element(i));
+        y[i][w] = sum;
+      }
+  }
   /// An item's sum from its pieces, as addUp() has it of one piece.
-  LATHE_DEVICE_MEMBER static float loadCut(const float *from, int cut) {
+  template <int kCut>
+  LATHE_DEVICE_MEMBER static float loadCut(const float *from) {
     constexpr int kQuarter = kShape.pairs * kSums;
-    if (cut == 1)
+    if constexpr (kCut == 1)
       return loadFresh(from);
-    if (cut == 2)
+    if constexpr (kCut == 2)
       return loadFresh(from) + loadFresh(from + 2 * kQuarter);
     return (loadFresh(from) + loadFresh(from + kQuarter)) +
            (loadFresh(from + 2 * kQuarter) + loadFresh(from + 3 * kQuarter));
   }
 
+  /// f(i, element, whether it exists); one that does not is like another's.
   template <class F> LATHE_DEVICE_MEMBER static void forEach(F f) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
-      if (kSums % 32 == 0 || lane() + 32 * i < kSums)
-        f(i, lane() + 32 * i);
+      f(i, element(i), kSums % 32 == 0 || lane() + 32 * i < kSums);
+  }
+  LATHE_DEVICE_MEMBER static int element(int i) {
+    const int e = lane() + 32 * i;
+    return kSums % 32 == 0 || e < kSums ? e : kSums - 1;
   }
 
   template <class S>
-  LATHE_DEVICE_MEMBER void apply(const S &segment, int tile, int e,
-                                 float (&y)[S::kWeights]) const {
-    const int t = e / 16, row = tile * 16 + e % 16;
-    if (row >= S::kRows)
-      return;
+  LATHE_DEVICE_MEMBER void apply(const S &segment, int tile,
+                                 float (&y)[kEach][S::kWeights]) const {
+    float by[S::kWeights];
     for (int w = 0; w < S::kWeights; ++w)
-      y[w] *= outputScale<S::kPacking>() * *(const float *)segment.weights[w];
-    if constexpr (S::kWeights == 2)
-      segment.epilogue(t, row, y[0], y[1]);
-    else
-      segment.epilogue(t, row, y[0]);
+      by[w] = outputScale<S::kPacking>() * *(const float *)segment.weights[w];
+    LaterStores<kEach * S::kOutputs> later;
+    bool exists[kEach];
+    forEach([&](int i, int e, bool is) {
+      const int t = e / 16;
+      int row = tile * 16 + e % 16;
+      exists[i] = is && row < S::kRows;
+      row = row < S::kRows ? row : S::kRows - 1;
+      if constexpr (S::kWeights == 2)
+        segment.epilogue(t, row, by[0] * y[i][0], by[1] * y[i][1], later);
+      else
+        segment.epilogue(t, row, by[0] * y[i][0], later);
+    });
+#pragma unroll
+    for (int s = 0; s < kEach * S::kOutputs; ++s)
+      if (exists[s / S::kOutputs])
+        *later.to[s] = later.value[s];
   }
 
   const LatheLaunch &ctx;

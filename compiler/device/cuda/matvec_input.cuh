@@ -39,12 +39,16 @@ template <int kTokens> struct SliceX {
   /// those of the last 64 columns come behind the lower parts.
   int lowerAt;
   static constexpr int kLastAt = kMatvecSlice / 32 * kTokens * 64;
-  int sumsAt; ///< kSumsShared: likewise
 
   LATHE_DEVICE_MEMBER Float2 sumsOf(int group, int operand) const {
-    const auto *shared = (const Float2 *)(sharedMemory() + sumsAt);
-    return kSumsShared ? shared[(group * kOperands + operand) * 4]
+    return kSumsShared ? sharedSums()[(group * kOperands + operand) * 4]
                        : sums[group];
+  }
+  /// Behind those: found anew each time, which takes no register.
+  LATHE_DEVICE_MEMBER Float2 *sharedSums() const {
+    const int at = lowerAt - lane() / 4 % kTokens * 64 - lane() % 4 * 16;
+    return (Float2 *)(sharedMemory() + at + kLastAt + kTokens * 128) +
+           lane() % 4;
   }
 
   /// The lower parts of block `block` of 32 columns.
@@ -62,12 +66,10 @@ template <int kTokens> struct SliceX {
     return step % 2 ? Word2{both.z, both.w} : Word2{both.x, both.y};
   }
 
-  /// Fills in the sums on tensor cores: a product with ones. They take
-  /// kSumsBytes of `shared`.
   static constexpr int kSumsBytes = 2 * kOperands * 4 * 8;
-  LATHE_DEVICE_MEMBER void addUp(char *shared) {
-    Float2 *const mine = (Float2 *)shared + lane() % 4;
-    sumsAt = (int)((char *)mine - sharedMemory());
+
+  /// Fills in the sums on tensor cores: a product with ones.
+  LATHE_DEVICE_MEMBER void addUp() {
     constexpr u32 kOne = 0x3c003c00;
     const u32 ones[4] = {kOne, kOne, kOne, kOne};
 #pragma unroll
@@ -87,7 +89,7 @@ template <int kTokens> struct SliceX {
         sums[group] = {d[0][0], d[0][1]};
       else if (lane() < 4) // all rows are alike
         for (int i = 0; i < kOperands; ++i)
-          mine[(group * kOperands + i) * 4] = {d[i][0], d[i][1]};
+          sharedSums()[(group * kOperands + i) * 4] = {d[i][0], d[i][1]};
     }
     syncWarp();
   }
@@ -102,7 +104,7 @@ template <MatvecShape kShape> class MatvecInput {
   static constexpr int kEach = Lanes::kEach;
   /// All loads are under way at once, if registers allow.
   static constexpr bool kAtOnce = kChunks * kEach <= 8;
-  static constexpr int kRowStep = kTokens == 7 ? 1 : 2; ///< else so many chunks
+  static constexpr int kRowStep = 1; ///< else so many chunks
 
 public:
   /// `shared` is the block's room for inputs; `first` the first column of the
@@ -127,7 +129,7 @@ public:
       fillAtOnce(x, scales, norm, team, partial, f);
     else
       fillInSteps(x, scales, norm, team, partial, f);
-    x.addUp(staging + kShape.stagedBytes());
+    x.addUp();
   }
 
 private:

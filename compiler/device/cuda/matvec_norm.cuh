@@ -78,8 +78,8 @@ public:
       for (int c = first; c < last; ++c) {
         if (kGroup == 128 && kTokens == 1)
           of[c][i] += shuffleXor(of[c][i], 16);
-        of[c][i] = rsqrt(lanesSum<(kGroup < 64 ? kGroup : 64) / 4>(of[c][i]) /
-                             (float)kGroup +
+        of[c][i] = rsqrt(lanesSum<(kGroup < 64 ? kGroup : 64) / 4>(of[c][i]) *
+                             (1.0f / kGroup) +
                          eps);
       }
     }
@@ -114,7 +114,7 @@ public:
         if (kSlices % 16 == 0 || s + lane() % 16 < kSlices)
           sum += partial[token * kSlices + s + lane() % 16];
       const float scale =
-          rsqrt(lanesSum<16>(sum) / (float)kShape.columns + eps);
+          rsqrt(lanesSum<16>(sum) * (1.0f / kShape.columns) + eps);
 #pragma unroll
       for (int c = 0; c < Lanes::kChunks; ++c)
         of[c][i] = scale;

@@ -14,28 +14,41 @@
 
 namespace lathe {
 
+/// What epilogues want to store. Their loads cannot be moved before a store,
+/// and waiting for memory one by one would cost as much as the products.
+template <int kMost> struct LaterStores {
+  float *to[kMost];
+  float value[kMost];
+  int count = 0;
+
+  LATHE_DEVICE_MEMBER void operator()(float *p, float x) {
+    to[count] = p, value[count++] = x;
+  }
+};
+
 /// Weights of one shape and format that are multiplied together: one, or gate
-/// and up. `epilogue(t, row, y0[, y1])` gets the finished sums.
+/// and up. `epilogue(t, row, y0[, y1], store)` gets the finished sums and calls
+/// store(float *, float) kOutputs times.
 template <CudaFormat kFormat, int kGrain, bool kAsymmetric, int kRows_,
-          int kPairs, class Epilogue>
+          int kOutputs_, int kPairs, class Epilogue>
 struct Segment {
   static constexpr CudaPacking kPacking{kFormat, kGrain, kAsymmetric};
-  static constexpr int kRows = kRows_, kWeights = kPairs;
+  static constexpr int kRows = kRows_, kOutputs = kOutputs_, kWeights = kPairs;
   static constexpr int kTiles = (kRows + 15) / 16;
 
   const char *weights[kPairs];
   Epilogue epilogue;
 };
 template <CudaFormat kFormat, int kGrain, bool kAsymmetric, int kRows,
-          class Epilogue>
+          int kOutputs, class Epilogue>
 LATHE_DEVICE auto segment(const void *weights, Epilogue epilogue) {
-  return Segment<kFormat, kGrain, kAsymmetric, kRows, 1, Epilogue>{
+  return Segment<kFormat, kGrain, kAsymmetric, kRows, kOutputs, 1, Epilogue>{
       {(const char *)weights}, epilogue};
 }
 template <CudaFormat kFormat, int kGrain, bool kAsymmetric, int kRows,
-          class Epilogue>
+          int kOutputs, class Epilogue>
 LATHE_DEVICE auto segment(const void *gate, const void *up, Epilogue epilogue) {
-  return Segment<kFormat, kGrain, kAsymmetric, kRows, 2, Epilogue>{
+  return Segment<kFormat, kGrain, kAsymmetric, kRows, kOutputs, 2, Epilogue>{
       {(const char *)gate, (const char *)up}, epilogue};
 }
 

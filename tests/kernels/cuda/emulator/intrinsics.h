@@ -127,6 +127,9 @@ LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {
 LATHE_DEVICE u32 atomicAddDevice(u32 *p, u32 value) {
   return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }
+LATHE_DEVICE u32 atomicCountDevice(u32 *p) {
+  return __atomic_fetch_add(p, 1, __ATOMIC_ACQ_REL);
+}
 LATHE_DEVICE u32 atomicAddShared(u32 *p, u32 value) {
   return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }
