@@ -21,7 +21,7 @@ namespace {
 /// it, so that it is the same for every count.
 constexpr int kMostTokens = 8;
 /// Units in flight per warp.
-constexpr int kFewestStages = 1, kMostStages = 8;
+constexpr int kFewestStages = 1, kMostStages = 4;
 /// Beyond the smallest split that fits, so many more are considered.
 constexpr int kMoreSplits = 6;
 /// Steps of a prompt\'s activations in flight.

@@ -66,9 +66,11 @@ public:
     return scales() + kShape.scales * kTokens;
   }
 
-  /// Before the block's warps go their ways, the first one initialises
-  /// barriers; then comes a barrierInitFence and all meet.
-  LATHE_DEVICE_MEMBER void prepare() const { buffers.prepare(); }
+  /// Before the block's warps go their ways, some initialise barriers: this is
+  /// number `i` of `warps`. Then comes a barrierInitFence and all meet.
+  LATHE_DEVICE_MEMBER void prepare(int i, int warps) const {
+    buffers.prepare(i, warps);
+  }
 
   /// Weights that the prologue reads: they were last touched a step ago.
   LATHE_DEVICE_MEMBER void prefetch(const float *data, int count) const {

@@ -44,12 +44,12 @@ public:
   LATHE_DEVICE_MEMBER MatvecBuffers(char *sums, Barrier *barriers)
       : sums((float *)sums), barriers(barriers) {}
 
-  /// By one warp. All lanes arrive: the workers of a group fill a buffer, a
-  /// finisher empties it.
-  LATHE_DEVICE_MEMBER void prepare() const {
-    if (lane() < 2 * kMatvecBuffers)
-      barrierInit(barriers + lane(),
-                  lane() < kMatvecBuffers ? 32 * kShape.slices() : 32);
+  /// By warp `warp` of `warps`. All lanes arrive: the workers of a group fill a
+  /// buffer, a finisher empties it.
+  LATHE_DEVICE_MEMBER void prepare(int warp, int warps) const {
+    const int i = lane() * warps + warp;
+    if (i < 2 * kMatvecBuffers)
+      barrierInit(barriers + i, i < kMatvecBuffers ? 32 * kShape.slices() : 32);
   }
   LATHE_DEVICE_MEMBER MatvecBuffers of(int turn, int group) const {
     MatvecBuffers buffer = *this;

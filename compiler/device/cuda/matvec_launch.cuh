@@ -21,8 +21,9 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
       ctx, list, {sharedMemory() + kRings.bytes(), blockX(), gridX()},
       role.warp);
   rings.prepare();
-  if (role.warp == 0)
-    matvec.prepare();
+  // Starting with the last, which has the fewest barriers of rings.
+  constexpr int kWarps = kShape.threads() / 32;
+  matvec.prepare(kWarps - 1 - role.warp, kWarps);
   barrierInitFence();
   syncThreads();
   if (role.fetches()) {

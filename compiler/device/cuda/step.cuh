@@ -69,7 +69,7 @@ public:
       awaitStage(stage);
       if (lane() < 2 * kMatvecBuffers)
         barrierEnd((Barrier *)shared + lane());
-      matvec.prepare();
+      matvec.prepare(0, 1);
       barrierInitFence();
     }
     Team().sync();

@@ -29,10 +29,12 @@ template <UnitRingShape kShape> struct UnitRings {
   LATHE_DEVICE_MEMBER Barrier *empty(int reader, int i) const {
     return full(reader, i) + kShape.readers * kShape.stages;
   }
-  /// By all threads of the block, which then meet after a barrierInitFence.
+  /// By all threads of the block, which then meet after a barrierInitFence. The
+  /// lanes of a warp initialise one after the other, so every warp has a few.
   LATHE_DEVICE_MEMBER void prepare() const {
-    for (int i = threadX(); i < 2 * kShape.readers * kShape.stages;
-         i += threadCount())
+    const int warps = threadCount() / 32;
+    for (int i = lane() * warps + warp();
+         i < 2 * kShape.readers * kShape.stages; i += threadCount())
       barrierInit(full(0, i), 1);
   }
 };
