@@ -36,7 +36,7 @@ file(WRITE "${OUTPUT}"
 
 namespace lathe::device {
 
-static constexpr File kFiles[] = {
+static const File kFiles[] = {
 ${entries}};
 
 std::span<const File> ${FUNCTION}() { return kFiles; }

@@ -17,10 +17,10 @@ static constexpr int kMostStages = 8;
 /// Rings that leave room for the stages; no stages if there is none.
 static UnitRingShape ringsFor(const std::vector<CudaStepKernel> &kernels,
                               int warps, const CudaStepLimits &limits) {
-  UnitRingShape rings{warps, 0, 0};
+  UnitRingShape rings{warps, warps, 0, 0};
   int shared = 0;
   for (auto [index, kernel] : kernels) {
-    rings.slotBytes = std::max(rings.slotBytes, int(kernel->step.unitBytes));
+    rings.unitBytes = std::max(rings.unitBytes, int(kernel->step.unitBytes));
     shared = std::max(shared, int(kernel->step.sharedBytes));
   }
   // Stages that are no matvec lie behind the barriers of those that are.
@@ -90,9 +90,9 @@ emitCudaStep(std::string_view name, const std::vector<CudaStepKernel> &kernels,
             "(LatheLaunch ctx, const LatheStage *launches, int count, "
             "int stages) {");
   code.line(
-      formatv("using Step = PersistentStep<UnitRingShape{{{0}, {1}, {2}}, "
+      formatv("using Step = PersistentStep<UnitRingShape{{{0}, {0}, {1}, {2}}, "
               "{0}, {3}>;",
-              warps, rings.stages, rings.slotBytes, limits.blocks)
+              warps, rings.stages, rings.unitBytes, limits.blocks)
           .str());
   code.line("Step step(ctx, stages);");
   code.line("step.prepare();");

@@ -26,11 +26,14 @@ constexpr int kMatvecQuarters = 4;
 
 /// Rings of weights in a block's shared memory (unit_ring.cuh).
 struct UnitRingShape {
-  int readers;   ///< warps, at most 32
-  int stages;    ///< slots per reader
-  int slotBytes; ///< a multiple of 64
+  int readers;   ///< at most 32
+  int warps;     ///< of all readers together
+  int stages;    ///< units of a warp
+  int unitBytes; ///< of the largest; a multiple of 64
 
-  constexpr int barriersAt() const { return readers * stages * slotBytes; }
+  /// Those of a stage, warp by warp.
+  constexpr int rowBytes() const { return warps * unitBytes; }
+  constexpr int barriersAt() const { return stages * rowBytes(); }
   constexpr int bytes() const {
     return (barriersAt() + 2 * readers * stages * 8 + 127) / 128 * 128;
   }
@@ -58,6 +61,8 @@ struct MatvecShape {
   constexpr int rowSlices() const {
     return (columns + kMatvecSlice - 1) / kMatvecSlice;
   }
+  /// The first slice of a quarter.
+  constexpr int quarter(int i) const { return slices() * i / kMatvecQuarters; }
   /// Groups of warps, each with row tiles of its own.
   constexpr int groups() const {
     int groups = 1;
@@ -71,9 +76,13 @@ struct MatvecShape {
   /// Warps that may multiply, those that finish, and the one that fetches.
   constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
 
-  /// In a launch of its own; the persistent step has rings for all.
+  /// Whether the slices of a quarter share a ring in a launch of its own: where
+  /// quarters were not alike that was slower.
+  constexpr bool sharesRings() const { return slices() % kMatvecQuarters == 0; }
+  /// In a launch of its own; the persistent step has rings for all its stages.
   constexpr UnitRingShape rings() const {
-    return {workers(), stages, unitBytes};
+    return {sharesRings() ? groups() * kMatvecQuarters : workers(), workers(),
+            stages, unitBytes};
   }
   /// Beyond four tokens the lower parts of the activations stay here.
   constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }

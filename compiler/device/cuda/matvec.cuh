@@ -20,6 +20,7 @@
 #define LATHE_COMPILER_DEVICE_CUDA_MATVEC_CUH
 
 #include "compiler/device/cuda/matvec_finish.cuh"
+#include "compiler/device/cuda/matvec_readers.cuh"
 #include "compiler/device/cuda/unit.cuh"
 #include "compiler/device/cuda/unit_ring.cuh"
 
@@ -36,9 +37,10 @@ template <int kWarps> struct MatvecRoles {
 };
 
 /// One block's part of a matvec. kShape is what the emitter sized the launch
-/// with. `place` says which part, and where its shared memory is. A block does
-/// its part when all warps have called what their roles say.
-template <MatvecShape kShape, class List> class Matvec {
+/// with, Readers who shares its rings. `place` says which part, and where its
+/// shared memory is. A block does its part when all warps have called what
+/// their roles say.
+template <MatvecShape kShape, class List, class Readers> class Matvec {
   static constexpr int kTokens = kShape.tokens;
   using Sums = TileSums<kTokens>;
   using Buffers = MatvecBuffers<kShape>;
@@ -92,7 +94,8 @@ public:
   LATHE_DEVICE_MEMBER void multiply(Reader &ring,
                                     const SliceX<kTokens> &x) const {
     const int group = warpId / kShape.slices(),
-              slice = warpId % kShape.slices();
+              slice = warpId % kShape.slices(),
+              first = Readers::first(Readers::of(warpId));
     // Beyond four tokens registers are short: the list waits in shared memory.
     const PieceList mine = piecesOf(group);
     const PieceList &pieces = kTokens > 4 ? keep(mine) : mine;
@@ -104,7 +107,8 @@ public:
           Sums sums;
           sums.clear();
           if (holds(piece, slice))
-            multiplyItem<kParts, S>(sums, ring, x, unitCount<S>(slice),
+            multiplyItem<kParts, S>(sums, ring, x, slice - first,
+                                    unitCount<S>(first), unitCount<S>(slice),
                                     own % kParts);
           if (w == 0)
             buffer.waitEmpty();
@@ -121,21 +125,23 @@ public:
         .finishItems(warpId - kShape.warps);
   }
 
-  /// Fetches the units of all workers, in the order in which they multiply.
+  /// Fetches the units of all readers, in the order in which they multiply.
   template <class Writer> LATHE_DEVICE_MEMBER void fetch(Writer &writer) const {
-    const bool reads = lane() < kShape.workers();
-    const int worker = reads ? lane() : 0, slice = worker % kShape.slices();
-    const PieceList pieces = piecesOf(worker / kShape.slices());
+    const bool reads = lane() < Readers::kCount;
+    const int reader = reads ? lane() : 0;
+    const int first = Readers::first(reader), end = Readers::end(reader);
+    const PieceList pieces = piecesOf(Readers::group(reader));
     for (int turn = 0; turn < pieces.most(); ++turn) {
-      const bool has = reads && turn < pieces.count();
-      const Units units = unitsOf(pieces.at(has ? turn : 0), slice);
+      const bool has = reads && first < end && turn < pieces.count();
+      const Units units = unitsOf(pieces.at(has ? turn : 0), first, end);
 #pragma unroll 1
       for (int i = 0; i < List::kMostUnits; ++i) {
-        const int second = i >= units.count;
+        const int second = i >= units.count, unit = i - second * units.count;
         const char *from = second ? units.second : units.first;
         writer.put(has && i < units.count * units.weights,
-                   from + (i - second * units.count) * units.bytes,
-                   units.bytes);
+                   {from + unit * units.bytes, units.bytes,
+                    unit < units.whole ? units.slices : units.slices - 1,
+                    units.stride});
       }
     }
   }
@@ -161,51 +167,79 @@ private:
 
   /// Whether `slice` belongs to `piece`.
   LATHE_DEVICE_MEMBER static bool holds(const Piece &piece, int slice) {
-    return slice >= matvecQuarter<kShape>(piece.quarter) &&
-           slice < matvecQuarter<kShape>(piece.quarter + piece.quarters);
+    return slice >= kShape.quarter(piece.quarter) &&
+           slice < kShape.quarter(piece.quarter + piece.quarters);
   }
   /// The first unit of a slice in a row tile of S, and how many there are.
   template <class S> LATHE_DEVICE_MEMBER int firstUnit(int slice) const {
     return (split * kShape.slices() + slice) *
            (kMatvecSlice / S::kPacking.unitColumns());
   }
+  /// Whether every slice is full.
+  template <class S> static constexpr bool isExact() {
+    return S::kPacking.units(kShape.columns) * S::kPacking.unitColumns() ==
+           kShape.split * kShape.slices() * kMatvecSlice;
+  }
   template <class S> LATHE_DEVICE_MEMBER int unitCount(int slice) const {
     constexpr int kEach = kMatvecSlice / S::kPacking.unitColumns();
-    constexpr int kAll = S::kPacking.units(kShape.columns);
-    if constexpr (kAll == kShape.split * kShape.slices() * kEach)
+    if constexpr (isExact<S>())
       return kEach;
-    const int left = kAll - firstUnit<S>(slice);
+    const int left = S::kPacking.units(kShape.columns) - firstUnit<S>(slice);
     return left < kEach ? (left > 0 ? left : 0) : kEach;
   }
 
-  /// What a warp reads for a piece: `count` units from each of its weights.
+  /// What a reader reads for a piece: `count` times a unit of each of its
+  /// slices from each of its weights; `slices` of them have the first `whole`
+  /// units, one less the others.
   struct Units {
     const char *first, *second;
-    int count, weights, bytes;
+    int count, weights, bytes, stride, slices, whole;
   };
-  LATHE_DEVICE_MEMBER Units unitsOf(const Piece &piece, int slice) const {
+  LATHE_DEVICE_MEMBER Units unitsOf(const Piece &piece, int first,
+                                    int end) const {
     Units units;
     list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
-      const int part = own % kParts, all = unitCount<S>(slice);
+      constexpr int kEach = kMatvecSlice / S::kPacking.unitColumns();
+      constexpr int kBytes = S::kPacking.unitBytes();
+      const int part = own % kParts, all = unitCount<S>(first);
       const i64 unit = (i64)(own / kParts) * S::kPacking.units(kShape.columns) +
-                       firstUnit<S>(slice) + part;
-      const i64 at = kCudaWeightHeader + unit * S::kPacking.unitBytes();
-      units = {segment.weights[0] + at, segment.weights[S::kWeights - 1] + at,
-               kParts == 1 ? all : part < all, S::kWeights,
-               S::kPacking.unitBytes()};
+                       firstUnit<S>(first) + part;
+      const i64 at = kCudaWeightHeader + unit * kBytes;
+      // How many slices there are, and what the last of them has.
+      int slices = end - first, last = kEach;
+      if constexpr (!isExact<S>()) {
+        const int left =
+            S::kPacking.units(kShape.columns) - firstUnit<S>(first);
+        const int some = (left - part + kEach - 1) / kEach;
+        if (some <= slices)
+          slices = some, last = left - (slices - 1) * kEach;
+      }
+      units = {segment.weights[0] + at,
+               segment.weights[S::kWeights - 1] + at,
+               kParts == 1 ? all : part < all,
+               S::kWeights,
+               kBytes,
+               kEach * kBytes,
+               slices,
+               kParts == 1 ? last : 1};
     });
-    units.count = holds(piece, slice) ? units.count : 0;
+    units.count = holds(piece, first) ? units.count : 0;
     return units;
   }
 
+  /// `place` is that of the warp's unit in a slot; the reader gets `steps`
+  /// units, of which the warp has `count`.
   template <int kParts, class S, class Reader>
-  LATHE_DEVICE_MEMBER static void multiplyItem(Sums &sums, Reader &ring,
-                                               const SliceX<kTokens> &x,
-                                               int count, int part) {
+  LATHE_DEVICE_MEMBER static void
+  multiplyItem(Sums &sums, Reader &ring, const SliceX<kTokens> &x, int place,
+               int steps, int count, int part) {
     eachOf<kMatvecSlice / S::kPacking.unitColumns()>([&]<int kUnit>() {
-      if (kUnit >= count || (kParts > 1 && kUnit != part))
+      if (kUnit >= steps || (kParts > 1 && kUnit != part))
         return;
-      multiplyUnit<S::kPacking, kUnit>(sums, ring.wait(), x);
+      const char *units = ring.wait();
+      if (kUnit < count)
+        multiplyUnit<S::kPacking, kUnit>(
+            sums, units + place * S::kPacking.unitBytes(), x);
       ring.release();
     });
   }

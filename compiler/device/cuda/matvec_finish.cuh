@@ -29,11 +29,6 @@ LATHE_DEVICE PieceList matvecPieces(const MatvecPlace &place, int group) {
                    place.blocks / kShape.split * kShape.groups());
 }
 
-/// The first slice of a quarter.
-template <MatvecShape kShape> LATHE_DEVICE constexpr int matvecQuarter(int i) {
-  return kShape.slices() * i / kMatvecQuarters;
-}
-
 /// Buffers of partial sums, [buffer][weight][slice][token][row], and their
 /// barriers. Turn t of group g uses number t * groups + g, round and round.
 template <MatvecShape kShape> class MatvecBuffers {
@@ -128,8 +123,8 @@ private:
   /// The sum of element e = t * 16 + row over the slices of a quarter.
   template <int kQuarter>
   LATHE_DEVICE_MEMBER static float quarterSum(const float *from) {
-    constexpr int kBegin = matvecQuarter<kShape>(kQuarter);
-    constexpr int kEnd = matvecQuarter<kShape>(kQuarter + 1);
+    constexpr int kBegin = kShape.quarter(kQuarter);
+    constexpr int kEnd = kShape.quarter(kQuarter + 1);
     float sum = 0.0f;
 #pragma unroll
     for (int s = kBegin; s < kEnd; ++s)

@@ -16,18 +16,23 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
                                Multiply multiply) {
   constexpr UnitRingShape kRings = kShape.rings();
   const MatvecRoles<kShape.warps> role{warp()};
-  UnitRings<kRings> rings{sharedMemory()};
-  const Matvec<kShape, List> matvec(
+  const UnitRings<kRings> rings{sharedMemory()};
+  using Readers = MatvecReaders<kShape>;
+  const Matvec<kShape, List, Readers> matvec(
       ctx, list, {sharedMemory() + kRings.bytes(), blockX(), gridX()},
       role.warp);
-  rings.prepare();
+  rings.prepare([](int reader) {
+    const int sharers = Readers::end(reader) - Readers::first(reader);
+    return sharers > 0 ? sharers : 1;
+  });
   // Starting with the last, which has the fewest barriers of rings.
   constexpr int kWarps = kShape.threads() / 32;
   matvec.prepare(kWarps - 1 - role.warp, kWarps);
   barrierInitFence();
   syncThreads();
   if (role.fetches()) {
-    UnitWriter<kRings> writer(rings);
+    UnitWriter<kRings> writer(rings,
+                              Readers::firstWarp(UnitWriter<kRings>::reader()));
     return matvec.fetch(writer);
   }
   const auto start = [] {
@@ -35,7 +40,8 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
     launchNext();
   };
   if (role.multiplies() && matvec.works()) {
-    UnitReader<kRings> ring(rings, role.warp);
+    const int reader = Readers::of(role.warp);
+    UnitReader<kRings> ring(rings, reader, Readers::firstWarp(reader));
     return multiply(matvec, ring, start);
   }
   start();

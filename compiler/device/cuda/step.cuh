@@ -38,7 +38,7 @@ public:
         arrivals(ctx.counters + LATHE_COUNTERS - 1) {}
 
   LATHE_DEVICE_MEMBER void prepare() const {
-    rings.prepare();
+    rings.prepare([](int) { return 1; });
     if (threadX() < 2 * kMatvecBuffers) // every matvec's own take their place
       barrierInit((Barrier *)shared + threadX(), 1);
     barrierInitFence();
@@ -47,24 +47,27 @@ public:
   LATHE_DEVICE_MEMBER bool fetches() const { return role.fetches(); }
   LATHE_DEVICE_MEMBER static Team team() { return Team(); }
   LATHE_DEVICE_MEMBER UnitWriter<kRings> writer() const {
-    return UnitWriter<kRings>(rings);
+    return UnitWriter<kRings>(rings, UnitWriter<kRings>::reader());
   }
   LATHE_DEVICE_MEMBER UnitReader<kRings> reader() const {
-    return UnitReader<kRings>(rings, role.multiplies() ? role.warp : 0);
+    const int reader = role.multiplies() ? role.warp : 0;
+    return UnitReader<kRings>(rings, reader, reader);
   }
 
   template <MatvecShape kShape, class List, class Writer>
   LATHE_DEVICE_MEMBER void fetch(const List &list, Writer &writer) const {
     static_assert(kShape.warps == kWarps &&
-                  kShape.unitBytes <= kRings.slotBytes);
-    Matvec<kShape, List>(ctx, list, place(), role.warp).fetch(writer);
+                  kShape.unitBytes <= kRings.unitBytes);
+    Matvec<kShape, List, WarpReaders<kShape>>(ctx, list, place(), role.warp)
+        .fetch(writer);
   }
 
   /// A matvec; multiply(matvec) as in launchMatvec.
   template <MatvecShape kShape, class List, class Multiply>
   LATHE_DEVICE_MEMBER void matvec(const List &list, Multiply multiply) {
     const int stage = next++;
-    const Matvec<kShape, List> matvec(ctx, list, place(), role.warp);
+    const Matvec<kShape, List, WarpReaders<kShape>> matvec(ctx, list, place(),
+                                                           role.warp);
     if (role.warp == 0) {
       awaitStage(stage);
       if (lane() < 2 * kMatvecBuffers)

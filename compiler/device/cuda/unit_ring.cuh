@@ -1,9 +1,10 @@
 //===- unit_ring.cuh - streams of weights to warps -------------*- CUDA -*-===//
 //
-// Units on their way from memory to the warps of a block. Every reader, a warp,
-// has a ring of slots in shared memory, which the copy engine fills in order.
-// One warp starts all copies, lane w those of reader w; it has nothing else to
-// do, so that the readers' instructions are all arithmetic.
+// Units on their way from memory to the warps of a block. Every reader, some
+// warps side by side, has a ring of slots in shared memory, a slot with room
+// for a unit of each, which the copy engine fills in order. One warp starts all
+// copies, lane r those of reader r; it has nothing else to do, so that the
+// readers' instructions are all arithmetic.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,8 +20,10 @@ namespace lathe {
 template <UnitRingShape kShape> struct UnitRings {
   char *shared; ///< kShape.bytes(), 128-byte aligned
 
-  LATHE_DEVICE_MEMBER char *slot(int reader, int i) const {
-    return shared + (reader * kShape.stages + i) * kShape.slotBytes;
+  /// The first slot of the reader whose first warp this is; the next ones are
+  /// kShape.rowBytes() apart.
+  LATHE_DEVICE_MEMBER char *slots(int warp) const {
+    return shared + warp * kShape.unitBytes;
   }
   LATHE_DEVICE_MEMBER Barrier *full(int reader, int i) const {
     return (Barrier *)(shared + kShape.barriersAt()) + reader * kShape.stages +
@@ -29,28 +32,31 @@ template <UnitRingShape kShape> struct UnitRings {
   LATHE_DEVICE_MEMBER Barrier *empty(int reader, int i) const {
     return full(reader, i) + kShape.readers * kShape.stages;
   }
-  /// By all threads of the block, which then meet after a barrierInitFence. The
-  /// lanes of a warp initialise one after the other, so every warp has a few.
-  LATHE_DEVICE_MEMBER void prepare() const {
+  /// By all threads of the block, which then meet after a barrierInitFence;
+  /// sharers(r): warps of reader r. The lanes of a warp initialise one after
+  /// the other, so every warp has a few.
+  template <class F> LATHE_DEVICE_MEMBER void prepare(F sharers) const {
+    constexpr int kSlots = kShape.readers * kShape.stages;
     const int warps = threadCount() / 32;
-    for (int i = lane() * warps + warp();
-         i < 2 * kShape.readers * kShape.stages; i += threadCount())
-      barrierInit(full(0, i), 1);
+    for (int i = lane() * warps + warp(); i < 2 * kSlots; i += threadCount())
+      barrierInit(full(0, i),
+                  i < kSlots ? 1 : sharers((i - kSlots) / kShape.stages));
   }
 };
 
-/// A reader's end; the warp calls together.
+/// A reader's end, that of one of its warps, which calls together.
 template <UnitRingShape kShape> class UnitReader {
 public:
-  LATHE_DEVICE_MEMBER UnitReader(UnitRings<kShape> rings, int reader)
-      : slots(rings.slot(reader, 0)), full(rings.full(reader, 0)) {}
+  LATHE_DEVICE_MEMBER UnitReader(UnitRings<kShape> rings, int reader,
+                                 int firstWarp)
+      : slots(rings.slots(firstWarp)), full(rings.full(reader, 0)) {}
 
-  /// Waits for the next unit.
+  /// Waits for the next units.
   LATHE_DEVICE_MEMBER const char *wait() const {
     barrierWait(full + at, phase);
-    return slots + at * kShape.slotBytes;
+    return slots + at * kShape.rowBytes();
   }
-  /// No lane reads that unit any more.
+  /// The warp does not read those units any more.
   LATHE_DEVICE_MEMBER void release() {
     syncWarp();
     if (lane() == 0)
@@ -66,37 +72,55 @@ private:
   u32 phase = 0;
 };
 
-/// The other ends of all rings: lane w writes to reader w.
+/// What goes into a slot: `count` pieces of `bytes`, `stride` bytes from one to
+/// the next.
+struct UnitCopy {
+  const char *from;
+  int bytes, count, stride;
+};
+
+/// The other ends of all rings: lane r writes to reader r.
 template <UnitRingShape kShape> class UnitWriter {
 public:
-  LATHE_DEVICE_MEMBER explicit UnitWriter(UnitRings<kShape> rings)
-      : slots(rings.slot(reader(), 0)), full(rings.full(reader(), 0)) {}
+  LATHE_DEVICE_MEMBER UnitWriter(UnitRings<kShape> rings, int firstWarp)
+      : slots(rings.slots(firstWarp)), full(rings.full(reader(), 0)),
+        empty(rings.empty(0, 0)) {}
 
-  /// Starts the copy of a lane's next unit, if `has` one, once there is room.
-  /// All lanes call together.
-  LATHE_DEVICE_MEMBER void put(bool has, const char *from, int bytes) {
+  /// Starts the copy to a lane's next slot, if it `has` one, once there is
+  /// room. All lanes call together.
+  LATHE_DEVICE_MEMBER void put(bool has, const UnitCopy &copy) {
     const u32 votes = ballot(has);
     if (votes == 0)
       return;
     // Whoever has nothing to wait for waits with one that has.
     const int with = has ? lane() : 31 - leadingZeros(u64(votes) << 32);
-    Barrier *const mine = full + kShape.readers * kShape.stages + at;
-    barrierWait((Barrier *)shuffle((u64)mine, with), shuffle(phase ^ 1, with));
+    const u32 mine = (reader() * kShape.stages + at) * 2 + (phase ^ 1);
+    const u32 theirs = shuffle(mine, with);
+    barrierWait(empty + theirs / 2, theirs % 2);
     if (has) {
+      const int bytes = copy.bytes * copy.count;
+      char *const to = slots + at * kShape.rowBytes();
       barrierExpect(full + at, bytes);
-      copyBulk(slots + at * kShape.slotBytes, from, bytes, full + at);
+      if (copy.stride == copy.bytes)
+        copyBulk(to, copy.from, bytes, full + at);
+      else
+        for (int i = 0; i < copy.count; ++i)
+          copyBulk(to + i * copy.bytes, copy.from + i * copy.stride, copy.bytes,
+                   full + at);
       at = at + 1 == kShape.stages ? 0 : at + 1;
       phase ^= at == 0;
     }
   }
 
-private:
+  /// A lane's own; the first for lanes that have none.
   LATHE_DEVICE_MEMBER static int reader() {
     return lane() < kShape.readers ? lane() : 0;
   }
 
+private:
   char *slots;
   Barrier *full;
+  Barrier *const empty; ///< of the first reader
   int at = 0;
   u32 phase = 0;
 };
