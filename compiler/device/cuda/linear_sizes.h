@@ -76,9 +76,12 @@ struct MatvecShape {
   /// Warps that may multiply, those that finish, and the one that fetches.
   constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
 
-  /// Whether the slices of a quarter share a ring in a launch of its own: where
-  /// quarters were not alike that was slower.
-  constexpr bool sharesRings() const { return slices() % kMatvecQuarters == 0; }
+  /// Whether the slices of a quarter share a ring in a launch of its own. Where
+  /// quarters were not alike that was slower, and beyond four tokens it takes
+  /// registers that are not there.
+  constexpr bool sharesRings() const {
+    return slices() % kMatvecQuarters == 0 && tokens <= 4;
+  }
   /// In a launch of its own; the persistent step has rings for all its stages.
   constexpr UnitRingShape rings() const {
     return {sharesRings() ? groups() * kMatvecQuarters : workers(), workers(),
@@ -87,12 +90,12 @@ struct MatvecShape {
   /// Beyond four tokens the lower parts of the activations stay here.
   constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }
   /// Where a warp turns a piece of its slice into operand form: 64 columns, or
-  /// 128 of a single token. Beyond four tokens those stay, and what else has no
-  /// place in registers.
+  /// 128 of a single token. Beyond four tokens 96 columns stay, and what else
+  /// has no place in registers.
   constexpr int stagingBytes() const {
-    return tokens == 1 ? 512 : tokens > 4 ? tokens * 128 + 256 : tokens * 256;
+    return tokens == 1 ? 512 : tokens > 4 ? tokens * 192 + 256 : tokens * 256;
   }
-  constexpr int stagedBytes() const { return tokens > 4 ? tokens * 128 : 0; }
+  constexpr int stagedBytes() const { return tokens > 4 ? tokens * 192 : 0; }
   constexpr int warpInputBytes() const { return lowerBytes() + stagingBytes(); }
   constexpr int inputBytes() const { return workers() * warpInputBytes(); }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.

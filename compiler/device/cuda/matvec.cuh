@@ -107,9 +107,8 @@ public:
           Sums sums;
           sums.clear();
           if (holds(piece, slice))
-            multiplyItem<kParts, S>(sums, ring, x, slice - first,
-                                    unitCount<S>(first), unitCount<S>(slice),
-                                    own % kParts);
+            multiplyItem<kParts, S>(sums, ring, x, unitCount<S>(first),
+                                    unitCount<S>(slice), own % kParts);
           if (w == 0)
             buffer.waitEmpty();
           leave(sums, buffer.partial(w, slice));
@@ -227,19 +226,17 @@ private:
     return units;
   }
 
-  /// `place` is that of the warp's unit in a slot; the reader gets `steps`
-  /// units, of which the warp has `count`.
+  /// The reader gets `steps` units, of which the warp has `count`.
   template <int kParts, class S, class Reader>
-  LATHE_DEVICE_MEMBER static void
-  multiplyItem(Sums &sums, Reader &ring, const SliceX<kTokens> &x, int place,
-               int steps, int count, int part) {
+  LATHE_DEVICE_MEMBER static void multiplyItem(Sums &sums, Reader &ring,
+                                               const SliceX<kTokens> &x,
+                                               int steps, int count, int part) {
     eachOf<kMatvecSlice / S::kPacking.unitColumns()>([&]<int kUnit>() {
       if (kUnit >= steps || (kParts > 1 && kUnit != part))
         return;
-      const char *units = ring.wait();
+      const char *unit = ring.wait();
       if (kUnit < count)
-        multiplyUnit<S::kPacking, kUnit>(
-            sums, units + place * S::kPacking.unitBytes(), x);
+        multiplyUnit<S::kPacking, kUnit>(sums, unit, x);
       ring.release();
     });
   }

@@ -28,15 +28,15 @@ template <int kTokens> struct SliceX {
   static constexpr int kOperands = kTokens > 4 ? 2 : 1;
   static constexpr int kSteps = kMatvecSlice / 16;
 
-  /// With two operands the last 64 columns stay where they were staged.
-  static constexpr int kKept = kSteps - (kOperands == 2 ? 4 : 0);
+  /// With two operands the last 96 columns stay where they were staged.
+  static constexpr int kKept = kSteps - (kOperands == 2 ? 6 : 0);
   u32 b[kKept][2];
   /// The sums of operand columns 2q and 2q + 1 over each 128 columns, [group]
   /// [operand]: with two operands there is no register left for them.
   static constexpr bool kSumsShared = kOperands == 2;
   Float2 sums[kSumsShared ? 1 : 2];
   /// kTokens > 4: where this lane's slots of block 0 lie in shared memory;
-  /// those of the last 64 columns come behind the lower parts.
+  /// those of the last 96 columns come behind the lower parts.
   int lowerAt;
   static constexpr int kLastAt = kMatvecSlice / 32 * kTokens * 64;
 
@@ -47,7 +47,7 @@ template <int kTokens> struct SliceX {
   /// Behind those: found anew each time, which takes no register.
   LATHE_DEVICE_MEMBER Float2 *sharedSums() const {
     const int at = lowerAt - lane() / 4 % kTokens * 64 - lane() % 4 * 16;
-    return (Float2 *)(sharedMemory() + at + kLastAt + kTokens * 128) +
+    return (Float2 *)(sharedMemory() + at + kLastAt + kTokens * 192) +
            lane() % 4;
   }
 
@@ -60,8 +60,8 @@ template <int kTokens> struct SliceX {
   LATHE_DEVICE_MEMBER Word2 operand(int step, const Vec4 &v) const {
     if (kOperand == 0 && step < kKept)
       return {b[step][0], b[step][1]};
-    const char *last = sharedMemory() + lowerAt + kLastAt +
-                       (step >= kSteps - 2 ? kTokens * 64 : 0);
+    const char *last =
+        sharedMemory() + lowerAt + kLastAt + (step - kKept) / 2 * kTokens * 64;
     const Vec4 both = kOperand == 0 ? *(const Vec4 *)last : v;
     return step % 2 ? Word2{both.z, both.w} : Word2{both.x, both.y};
   }
@@ -104,7 +104,6 @@ template <MatvecShape kShape> class MatvecInput {
   static constexpr int kEach = Lanes::kEach;
   /// All loads are under way at once, if registers allow.
   static constexpr bool kAtOnce = kChunks * kEach <= 8;
-  static constexpr int kRowStep = 1; ///< else so many chunks
 
 public:
   /// `shared` is the block's room for inputs; `first` the first column of the
@@ -151,36 +150,43 @@ private:
     else if constexpr (Norm::kGroup != 0)
       scales.finishGroups(norm.eps, 0, kChunks);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
-      turn(c, v[c], scales, x);
+    for (int c = 0; c < kChunks; ++c) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i)
+        store(c, i, v[c][i], scales);
+      syncWarp();
+      take(c, x);
+      syncWarp();
+    }
   }
 
-  /// Loads a second time what the norm is over.
+  /// A chunk at a time; loads a second time what the norm is over.
   template <class Norm, class Team, class F>
   LATHE_DEVICE_MEMBER void
   fillInSteps(SliceX<kTokens> &x, SliceNorm<kShape, Norm> &scales, Norm norm,
               Team team, float *partial, F f) const {
-    if constexpr (SliceNorm<kShape, Norm>::kRow) {
+    constexpr bool kRow = SliceNorm<kShape, Norm>::kRow;
+    if constexpr (kRow) {
       addSquares(begin(), 0, kChunks, scales, f);
       finishRows(scales, norm, team, partial, f);
     }
-    constexpr int kStep = SliceNorm<kShape, Norm>::kRow ? kRowStep : 1;
 #pragma unroll
-    for (int c = 0; c < kChunks; c += kStep) {
-      if constexpr (!SliceNorm<kShape, Norm>::kRow && Norm::kGroup != 0)
+    for (int c = 0; c < kChunks; ++c) {
+      if constexpr (!kRow && Norm::kGroup != 0)
         if (c % 2 == 0) {
           addSquares(begin(), c, c + 2, scales, f);
           scales.finishGroups(norm.eps, c, c + 2);
         }
-      Float4 v[kStep][kEach], raw;
+      Float4 v[kEach], raw;
 #pragma unroll
-      for (int j = 0; j < kStep; ++j)
+      for (int i = 0; i < kEach; ++i)
+        v[i] = at(begin(), c, i, raw, f);
 #pragma unroll
-        for (int i = 0; i < kEach; ++i)
-          v[j][i] = at(begin(), c + j, i, raw, f);
-#pragma unroll
-      for (int j = 0; j < kStep; ++j)
-        turn(c + j, v[j], scales, x);
+      for (int i = 0; i < kEach; ++i)
+        store(c, i, v[i], scales);
+      syncWarp();
+      take(c, x);
+      syncWarp();
     }
   }
 
@@ -228,38 +234,31 @@ private:
     scales.finishRows(norm.eps, partial);
   }
 
-  /// A chunk into its place in `x`.
-  template <class Scales>
-  LATHE_DEVICE_MEMBER void turn(int c, const Float4 (&v)[kEach],
-                                const Scales &scales,
-                                SliceX<kTokens> &x) const {
-    store(c, v, scales);
-    syncWarp();
-    take(c, x);
-    syncWarp();
-  }
-
   /// [block of 32 of the chunk][operand column][q] 8 slots; the lower parts of
   /// many tokens alike, but where they stay.
   template <class Scales>
-  LATHE_DEVICE_MEMBER void store(int chunk, const Float4 (&v)[kEach],
+  LATHE_DEVICE_MEMBER void store(int chunk, int i, Float4 v,
                                  const Scales &scales) const {
     constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (!Lanes::has(i))
-        continue;
-      const HalfParts parts(v[i] * (scales.scale(i, chunk) * kActivationScale));
-      const int t = Lanes::token(i), at = Lanes::column(0);
-      const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
-      char *to = staging + (block * kColumns + t) * 64 + place;
-      char *low =
-          kBoth ? to + kTokens * 64
-                : lower + ((chunk * (kChunk / 32) + block) * kTokens + t) * 64 +
-                      place;
-      *(Word2 *)to = {parts.upper[0], parts.upper[1]};
-      *(Word2 *)low = {parts.lower[0], parts.lower[1]};
-    }
+    if (!Lanes::has(i))
+      return;
+    const HalfParts parts(v * (scales.scale(i, chunk) * kActivationScale));
+    const int t = Lanes::token(i), at = Lanes::column(0);
+    const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
+    char *to = staging + (placeOf(chunk, block) * kColumns + t) * 64 + place;
+    char *low =
+        kBoth ? to + kTokens * 64
+              : lower + ((chunk * (kChunk / 32) + block) * kTokens + t) * 64 +
+                    place;
+    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
+    *(Word2 *)low = {parts.lower[0], parts.lower[1]};
+  }
+  /// Where block `block` of a chunk is staged. Three places are enough that the
+  /// last three blocks of a slice with two operands stay.
+  LATHE_DEVICE_MEMBER static int placeOf(int chunk, int block) {
+    if (kBoth)
+      return block;
+    return chunk == kChunks - 2 && block == 1 ? 0 : 1 + block;
   }
   LATHE_DEVICE_MEMBER void take(int chunk, SliceX<kTokens> &x) const {
     constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
@@ -269,8 +268,9 @@ private:
     const int column = part * kTokens + (token < kTokens ? token : 0);
 #pragma unroll
     for (int b = 0; b < kChunk / 32; ++b) {
-      const Vec4 v =
-          *(const Vec4 *)(staging + (b * kColumns + column) * 64 + q * 16);
+      const Vec4 v = *(
+          const Vec4 *)(staging + (placeOf(chunk, b) * kColumns + column) * 64 +
+                        q * 16);
       const int step = (chunk * (kChunk / 32) + b) * 2;
       if (step >= x.kKept)
         continue;

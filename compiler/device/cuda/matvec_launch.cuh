@@ -40,8 +40,7 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
     launchNext();
   };
   if (role.multiplies() && matvec.works()) {
-    const int reader = Readers::of(role.warp);
-    UnitReader<kRings> ring(rings, reader, Readers::firstWarp(reader));
+    UnitReader<kRings> ring(rings, Readers::of(role.warp), role.warp);
     return multiply(matvec, ring, start);
   }
   start();

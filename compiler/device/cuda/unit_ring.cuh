@@ -20,8 +20,8 @@ namespace lathe {
 template <UnitRingShape kShape> struct UnitRings {
   char *shared; ///< kShape.bytes(), 128-byte aligned
 
-  /// The first slot of the reader whose first warp this is; the next ones are
-  /// kShape.rowBytes() apart.
+  /// Where the first unit of a warp lies; the next ones are kShape.rowBytes()
+  /// apart.
   LATHE_DEVICE_MEMBER char *slots(int warp) const {
     return shared + warp * kShape.unitBytes;
   }
@@ -47,16 +47,15 @@ template <UnitRingShape kShape> struct UnitRings {
 /// A reader's end, that of one of its warps, which calls together.
 template <UnitRingShape kShape> class UnitReader {
 public:
-  LATHE_DEVICE_MEMBER UnitReader(UnitRings<kShape> rings, int reader,
-                                 int firstWarp)
-      : slots(rings.slots(firstWarp)), full(rings.full(reader, 0)) {}
+  LATHE_DEVICE_MEMBER UnitReader(UnitRings<kShape> rings, int reader, int warp)
+      : slots(rings.slots(warp)), full(rings.full(reader, 0)) {}
 
-  /// Waits for the next units.
+  /// Waits for the warp's next unit.
   LATHE_DEVICE_MEMBER const char *wait() const {
     barrierWait(full + at, phase);
     return slots + at * kShape.rowBytes();
   }
-  /// The warp does not read those units any more.
+  /// The warp does not read that unit any more.
   LATHE_DEVICE_MEMBER void release() {
     syncWarp();
     if (lane() == 0)
@@ -72,8 +71,8 @@ private:
   u32 phase = 0;
 };
 
-/// What goes into a slot: `count` pieces of `bytes`, `stride` bytes from one to
-/// the next.
+/// What goes into a slot: the units of `count` warps, of `bytes`, `stride`
+/// bytes from one to the next.
 struct UnitCopy {
   const char *from;
   int bytes, count, stride;
@@ -101,12 +100,12 @@ public:
       const int bytes = copy.bytes * copy.count;
       char *const to = slots + at * kShape.rowBytes();
       barrierExpect(full + at, bytes);
-      if (copy.stride == copy.bytes)
+      if (copy.stride == kShape.unitBytes && copy.bytes == kShape.unitBytes)
         copyBulk(to, copy.from, bytes, full + at);
       else
         for (int i = 0; i < copy.count; ++i)
-          copyBulk(to + i * copy.bytes, copy.from + i * copy.stride, copy.bytes,
-                   full + at);
+          copyBulk(to + i * kShape.unitBytes, copy.from + i * copy.stride,
+                   copy.bytes, full + at);
       at = at + 1 == kShape.stages ? 0 : at + 1;
       phase ^= at == 0;
     }
