@@ -136,18 +136,22 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
   const int tokens = int(kernel.schedule.getTokens());
   const int blocks = int(kernel.cuda.getBlocks());
   const bool prefill = kernel.schedule.getPrefill();
+  const CudaAttentionShape heads{
+      int(match->heads), int(kv.getHeads()), int(kv.getHeadDim()),
+      int(match->q.rope.getRotaryDim()), int(kv.elementBytes())};
+  const int stages =
+      AttentionDecodeShape{heads, tokens, blocks, 1}.stagesIn(
+          kernel.sharedPerBlock);
   {
     ConfigPrinter config(kernel.config);
     addAttention(config, *match, kv.getHalf() ? "u16" : "float");
     if (!prefill) {
       config.add("kTokens", int64_t(tokens));
       config.add("kBlocks", int64_t(blocks));
+      config.add("kStages", int64_t(stages));
     }
   }
   kernel.config.line("");
-  const CudaAttentionShape heads{
-      int(match->heads), int(kv.getHeads()), int(kv.getHeadDim()),
-      int(match->q.rope.getRotaryDim()), int(kv.elementBytes())};
   auto entry = [&](StringRef suffix, StringRef function, EmittedStage stage) {
     kernel.openEntry(suffix, std::move(stage));
     printAttentionArgs(kernel, *match);
@@ -168,7 +172,7 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
            .dynamicShared = shape.sharedBytes()});
     return success();
   }
-  const AttentionDecodeShape shape{heads, tokens, blocks};
+  const AttentionDecodeShape shape{heads, tokens, blocks, stages};
   addDecodeScratch(shape, kernel.result);
   entry("", "attentionDecodeRanges",
         {.threads = shape.threads(),

@@ -21,7 +21,7 @@ namespace lathe {
 template <class Cfg> struct DecodePlan {
   using A = AttentionDims<Cfg>;
   static constexpr AttentionDecodeShape kShape{A::kShape, Cfg::kTokens,
-                                               Cfg::kBlocks};
+                                               Cfg::kBlocks, Cfg::kStages};
   int leaves;  ///< that a kv head has
   int units;   ///< that a kv head has
   bool splits; ///< units are leaves
@@ -105,7 +105,7 @@ template <class Cfg, int kThreads> class DecodeCombine {
   static constexpr int kFloats = kColumns + 4;
   static constexpr int kTeamThreads = kShape.combineThreads();
   static constexpr int kItems = Cfg::kHeads * Cfg::kTokens * kParts;
-  static constexpr int kAtOnce = 8; ///< loads
+  static constexpr int kAtOnce = 16; ///< loads
 
 public:
   static constexpr int kTeams = kThreads / kTeamThreads;

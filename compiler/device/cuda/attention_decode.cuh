@@ -54,14 +54,14 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   using Products = typename DecodeProductsOf<Cfg, typename Cfg::Kv>::Type;
   static constexpr AttentionDecodeShape kShape = Rows::kShape;
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
-  static constexpr int kTiles = kShape.tiles();
+  static constexpr int kTiles = kShape.tiles(), kStages = kShape.stages;
   static constexpr int kTeamWarps = kShape.threads() / 32;
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
 
   const Rows rows;
   Products products;
-  Place at;
+  Place at, ahead;                           ///< kStages leaves later
   int left;                                  ///< leaves
   HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
   HeadTurns<Cfg> queryTurns[kTiles];
@@ -81,10 +81,17 @@ public:
   LATHE_DEVICE_MEMBER void prefetch() {
     if (left == 0)
       return;
-    rows.copyKeys(at);
-    copyCommit();
-    rows.copyValues(at);
-    copyCommit();
+    ahead = at;
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      if (stage < left)
+        rows.copyKeys(ahead, stage);
+      copyCommit();
+      if (stage < left)
+        rows.copyValues(ahead, stage);
+      copyCommit();
+      ahead = rows.after(ahead);
+    }
     queryWeights.load(rows.args.qNorm);
     keyWeights.load(rows.args.kNorm);
 #pragma unroll
@@ -92,35 +99,37 @@ public:
       queryTurns[tile].make(rows.queryPosition(at, tile));
   }
 
-  /// The keys of the next leaf are on their way from the moment when the scores
+  /// The keys of a later leaf are on their way from the moment when the scores
   /// of this one are known, its values from when they have been added.
   LATHE_DEVICE_MEMBER void run() {
     if (left > 0)
       start();
-    for (; left > 0; --left) {
-      copyWait<1>();
+    for (int stage = 0; left > 0; --left) {
+      copyWait<2 * kStages - 1>();
       rows.sync();
-      products.score();
+      products.score(stage);
       rows.sync();
-      const Place next = rows.after(at);
-      if (left > 1)
-        loadKeys(next);
+      if (left > kStages)
+        loadKeys(ahead, stage);
       copyCommit();
       soften();
-      copyWait<1>();
+      copyWait<2 * kStages - 1>();
       rows.sync();
-      products.addValues(scales());
+      products.addValues(stage, scales());
       if (rows.plan.endsUnit(at.leaf)) {
         store();
         clear();
       }
       rows.sync();
-      if (left > 1)
-        loadValues(next);
+      if (left > kStages)
+        loadValues(ahead, stage);
       copyCommit();
+      const Place next = rows.after(at);
       if (left > 1 && next.head != at.head)
         placeQueries(next);
       at = next;
+      ahead = rows.after(ahead);
+      stage = stage + 1 < kStages ? stage + 1 : 0;
     }
   }
 
@@ -150,30 +159,44 @@ private:
     for (int tile = 0; tile < kTiles; ++tile)
       placeQuery(at, tile, query[tile], queryWeights, queryTurns[tile]);
     if (fresh) {
-      rows.keepKey(at, key, keyWeights);
-      rows.keepValue(at, value);
+      rows.keepKey(at, 0, key, keyWeights);
+      rows.keepValue(at, 0, value);
+    }
+    Place place = at;
+#pragma unroll 1
+    for (int stage = 1; stage < kStages && stage < left; ++stage) {
+      place = rows.after(place);
+      makeKey(place, stage);
+      makeValue(place, stage);
     }
     rows.sync();
     products.takeQueries();
     clear();
   }
-  LATHE_DEVICE_MEMBER void loadKeys(const Place &next) const {
-    rows.copyKeys(next);
-    if (!rows.makesFresh(next))
+  LATHE_DEVICE_MEMBER void loadKeys(const Place &later, int stage) const {
+    rows.copyKeys(later, stage);
+    makeKey(later, stage);
+  }
+  LATHE_DEVICE_MEMBER void loadValues(const Place &later, int stage) const {
+    rows.copyValues(later, stage);
+    makeValue(later, stage);
+  }
+  /// This warp's new row where it falls in that leaf.
+  LATHE_DEVICE_MEMBER void makeKey(const Place &later, int stage) const {
+    if (!rows.makesFresh(later))
       return;
     Head key;
-    loadHead<Cfg>(rows.newKey(next), key);
+    loadHead<Cfg>(rows.newKey(later), key);
     HeadWeights<Cfg> weights;
     weights.load(rows.args.kNorm);
-    rows.keepKey(next, key, weights);
+    rows.keepKey(later, stage, key, weights);
   }
-  LATHE_DEVICE_MEMBER void loadValues(const Place &next) const {
-    rows.copyValues(next);
-    if (!rows.makesFresh(next))
+  LATHE_DEVICE_MEMBER void makeValue(const Place &later, int stage) const {
+    if (!rows.makesFresh(later))
       return;
     Head value;
-    loadHead<Cfg>(rows.newValue(next), value);
-    rows.keepValue(next, value);
+    loadHead<Cfg>(rows.newValue(later), value);
+    rows.keepValue(later, stage, value);
   }
 
   /// Warp w has row w of each tile.
@@ -287,8 +310,10 @@ LATHE_DEVICE void attentionDecodeCombine(const LatheLaunch &ctx,
                                          const AttentionArgs<Cfg> &args) {
   DecodeCombine<Cfg, DecodePlan<Cfg>::kShape.combineThreads()> stage(
       ctx, sharedMemory());
-  waitForPrevious();
+  // The next launch may fetch what no attention writes while this one awaits
+  // its ranges.
   launchNext();
+  waitForPrevious();
   stage.run(args.out, blockY() * gridX() + blockX(), gridX() * gridY());
 }
 

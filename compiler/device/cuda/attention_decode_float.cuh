@@ -42,11 +42,11 @@ public:
 
   /// Scores of all rows: a warp has eight positions and every second tile. Two
   /// chains of sums, or each mma waits for the last.
-  LATHE_DEVICE_MEMBER void score() const {
+  LATHE_DEVICE_MEMBER void score(int stage) const {
     constexpr int kMine = ceilDiv(kTiles, 2);
     const int column = warp % 4 * 8, team = warp / 4;
     const int at = chunksAt<kRowBytes>(lane() / 4);
-    const char *keys = shared + kShape.keysAt() + column * kRowBytes;
+    const char *keys = shared + kShape.keysAt(stage) + column * kRowBytes;
     float s[kMine][2][4] = {};
 #pragma unroll 2
     for (int c = 0; c < A::kChunks; ++c) {
@@ -82,7 +82,8 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales) {
+    const char *values = shared + kShape.valuesAt(stage);
     const int at = T::valuesAt<kRowBytes>(warp);
 #pragma unroll
     for (int p = 0; p < kPairs; ++p) {
@@ -92,8 +93,7 @@ public:
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         u32 value[4];
-        T::values<kRowBytes>(value, shared + kShape.valuesAt(), at, step,
-                             8 * p);
+        T::values<kRowBytes>(value, values, at, step, 8 * p);
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           Float2 w = *(const Float2 *)(scores(8 * tile + lane() / 4) +

@@ -64,14 +64,14 @@ public:
                    row + 8 * tile * kQueryStride + 32 * stepOf(k));
   }
 
-  LATHE_DEVICE_MEMBER void score() const {
+  LATHE_DEVICE_MEMBER void score(int stage) const {
     // Few sums at a time where registers are short.
     constexpr int kAtOnce = kTiles < 3 ? 2 : 1;
 #pragma unroll
     for (int m = 0; m < 2; m += kAtOnce) {
       if (m > 0)
         syncWarp(); // or the compiler does all at once
-      scorePositions<kAtOnce>((u32)warp / kParts * 32 + 16 * m);
+      scorePositions<kAtOnce>(stage, (u32)warp / kParts * 32 + 16 * m);
     }
   }
 
@@ -98,7 +98,8 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales) {
+    const char *values = shared + kShape.valuesAt(stage);
     const int at = Tensor<u16>::valuesAt<kRowBytes>(warp);
     // Few sums at a time where registers are short.
     constexpr int kAtOnce = kTiles < 3 ? kPairs : 1;
@@ -106,7 +107,7 @@ public:
     for (int p = 0; p < kPairs; p += kAtOnce) {
       if (p > 0)
         syncWarp(); // or the compiler keeps the weights
-      addColumns<kAtOnce>(scales, pieceAfter(at, 16 * p), p);
+      addColumns<kAtOnce>(values, scales, pieceAfter(at, 16 * p), p);
     }
   }
 
@@ -133,9 +134,9 @@ public:
 private:
   /// Scores of kCount times 16 positions from `first` on.
   template <int kCount>
-  LATHE_DEVICE_MEMBER void scorePositions(int first) const {
+  LATHE_DEVICE_MEMBER void scorePositions(int stage, int first) const {
     const int matrix = lane() / 8;
-    const char *keys = shared + kShape.keysAt() + first * kRowBytes;
+    const char *keys = shared + kShape.keysAt(stage) + first * kRowBytes;
     const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
     float s[kCount][kTiles][4] = {};
 #pragma unroll
@@ -164,7 +165,8 @@ private:
   }
   /// addValues() for some pairs from `first` on, whose values are at `at`.
   template <int kCount>
-  LATHE_DEVICE_MEMBER void addColumns(const Fold *scales, int at, int first) {
+  LATHE_DEVICE_MEMBER void addColumns(const char *values, const Fold *scales,
+                                      int at, int first) {
     const int matrix = lane() / 8;
     const u16 *weights =
         (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
@@ -174,8 +176,7 @@ private:
       u32 value[kCount][4];
 #pragma unroll
       for (int p = 0; p < kCount; ++p)
-        Tensor<u16>::values<kRowBytes>(value[p], shared + kShape.valuesAt(), at,
-                                       step, 8 * p);
+        Tensor<u16>::values<kRowBytes>(value[p], values, at, step, 8 * p);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         u32 weight[4];

@@ -87,12 +87,13 @@ public:
     return Plan::partial(ctx, plan.unitOf(at.leaf), at.kvHead(), row);
   }
 
-  /// Starts the copies of a leaf's rows that this step does not write.
-  LATHE_DEVICE_MEMBER void copyKeys(const Place &at) const {
-    copy(at, keysAt(), args.keys);
+  /// Starts the copies of a leaf's rows that this step does not write, into
+  /// its stage.
+  LATHE_DEVICE_MEMBER void copyKeys(const Place &at, int stage) const {
+    copy(at, keysAt(stage), args.keys);
   }
-  LATHE_DEVICE_MEMBER void copyValues(const Place &at) const {
-    copy(at, valuesAt(), args.values);
+  LATHE_DEVICE_MEMBER void copyValues(const Place &at, int stage) const {
+    copy(at, valuesAt(stage), args.values);
   }
 
   /// Warp w makes the rows of token w where they fall in this leaf.
@@ -106,17 +107,18 @@ public:
   LATHE_DEVICE_MEMBER const float *newValue(const Place &at) const {
     return args.v + team.warp * Cfg::kVStride + at.kvHead() * kD;
   }
-  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded,
+  LATHE_DEVICE_MEMBER void keepKey(const Place &at, int stage,
+                                   const Head &loaded,
                                    const HeadWeights<Cfg> &weights) const {
     Head key;
     HeadTurns<Cfg> turns;
     turns.make(position + team.warp);
     placeHead<Cfg>(loaded, newKey(at), weights, args.kNorm, turns, 1.0f, key);
-    keep(at, keysAt(), args.keys, key);
+    keep(at, keysAt(stage), args.keys, key);
   }
-  LATHE_DEVICE_MEMBER void keepValue(const Place &at,
+  LATHE_DEVICE_MEMBER void keepValue(const Place &at, int stage,
                                      const Head &loaded) const {
-    keep(at, valuesAt(), args.values, loaded);
+    keep(at, valuesAt(stage), args.values, loaded);
   }
 
   /// Row 8 tile + warp of the pass; rows beyond the last repeat row 0.
@@ -143,11 +145,11 @@ public:
   }
 
 private:
-  LATHE_DEVICE_MEMBER char *keysAt() const {
-    return team.shared + kShape.keysAt();
+  LATHE_DEVICE_MEMBER char *keysAt(int stage) const {
+    return team.shared + kShape.keysAt(stage);
   }
-  LATHE_DEVICE_MEMBER char *valuesAt() const {
-    return team.shared + kShape.valuesAt();
+  LATHE_DEVICE_MEMBER char *valuesAt(int stage) const {
+    return team.shared + kShape.valuesAt(stage);
   }
   LATHE_DEVICE_MEMBER int rowOf(const Place &at, int tile) const {
     return at.firstRow() + 8 * tile + team.warp;

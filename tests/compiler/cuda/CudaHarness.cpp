@@ -35,7 +35,7 @@ static int operandCount(kernel::FuncOp func) {
 
 void CudaHarness::compile() {
   std::vector<CudaText> texts;
-  std::vector<EmittedKernel> kernels = emitForCuda(*module);
+  std::vector<EmittedKernel> kernels = emitForCuda(*module, shape.target);
   for (auto [func, kernel] : llvm::zip(funcs, kernels)) {
     CudaText &text = texts.emplace_back();
     text.name = kernel.name;
