@@ -235,32 +235,41 @@ private:
   /// row's position, and folds peaks and totals.
   LATHE_DEVICE_MEMBER void soften() {
     constexpr int kPer = Products::kPer;
+    float x[kTiles][kPer], highest[kTiles], all[kTiles];
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const int row = 8 * tile + rows.team.warp;
       const int token = (at.firstRow() + row) / A::kGroup;
       const int visible = rows.position + token + 1 - at.leaf * kLeaf;
-      float x[kPer], highest = kNoScore, all = 0.0f;
-      products.loadScores(row, x);
+      products.loadScores(row, x[tile]);
+      highest[tile] = kNoScore;
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
-        x[i] = kPer * lane() + i < visible ? x[i] : kNoScore;
-        highest = maximum(highest, x[i]);
+        x[tile][i] = kPer * lane() + i < visible ? x[tile][i] : kNoScore;
+        highest[tile] = maximum(highest[tile], x[tile][i]);
       }
-      highest = warpMax(highest);
+    }
+    warpMax(highest);
+    syncWarp();
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
       // Where there is no score, the weight is 0, also if there is none at all.
-      const float base = maximum(highest, kNoScore / 2);
+      const float base = maximum(highest[tile], kNoScore / 2);
+      all[tile] = 0.0f;
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
-        x[i] = exp2(x[i] - base);
-        all = add(all, x[i]);
+        x[tile][i] = exp2(x[tile][i] - base);
+        all[tile] = add(all[tile], x[tile][i]);
       }
-      syncWarp();
-      products.storeWeights(row, x);
-      Fold f = foldPeak(peak[tile], highest);
-      total[tile] = folded(total[tile], warpSum(all), f);
+      products.storeWeights(8 * tile + rows.team.warp, x[tile]);
+    }
+    warpSum(all);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const Fold f = foldPeak(peak[tile], highest[tile]);
+      total[tile] = folded(total[tile], all[tile], f);
       if (lane() == 0)
-        scales()[row] = f;
+        scales()[8 * tile + rows.team.warp] = f;
     }
   }
 
