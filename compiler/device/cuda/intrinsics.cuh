@@ -57,7 +57,8 @@ LATHE_DEVICE u32 sharedAddress(const void *p) {
 
 LATHE_DEVICE void syncThreads() { __syncthreads(); }
 LATHE_DEVICE void syncWarp() { __syncwarp(); }
-/// Barrier `id` (1 to 15) among the first arrivals of `threads` threads.
+/// Barrier `id` (0 to 15; syncThreads has 0) among the first arrivals of
+/// `threads` threads.
 LATHE_DEVICE void syncNamed(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

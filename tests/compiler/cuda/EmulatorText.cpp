@@ -63,6 +63,8 @@ std::string emulatorText(const CudaText &source, std::string_view arch) {
   inliner.paste(source.text);
   for (const std::string &entry : source.entries) {
     std::string call = "*ctx";
+    if (source.step)
+      call += ", (const LatheStage *)args[0], *(int *)args[1], *(int *)args[2]";
     for (int i = 0; i < source.operands; ++i)
       call += ", args[" + std::to_string(i) + "]";
     inliner.result += "extern \"C\" void call_" + entry +

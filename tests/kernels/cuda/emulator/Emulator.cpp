@@ -178,8 +178,8 @@ void collective(const char *name, void *argument, EmulatorCollective execute) {
 }
 
 void sync(int id, int threads) {
-  if (id < 0 || id > 15 || threads % 32 || (id == 0) != (threads == 0))
-    fail("syncNamed: the id must be 1 to 15 and the threads whole warps");
+  if (id < 0 || id > 15 || threads % 32 || (id != 0 && threads == 0))
+    fail("syncNamed: the id must be 0 to 15 and the threads whole warps");
   NamedBarrier &barrier = block->named[id];
   if (barrier.waiting.count && barrier.threads != threads)
     fail("syncNamed: others wait for another number of threads" +
@@ -209,9 +209,9 @@ void runThread() {
   if (--block->alive == 0)
     leaveBlock();
   // A thread that has returned is no longer waited for, except by its warp.
-  ThreadSet &waiting = block->named[0].waiting;
-  if (waiting.count == block->alive)
-    wake(waiting);
+  NamedBarrier &all = block->named[0];
+  if (all.threads == 0 && all.waiting.count == block->alive)
+    wake(all.waiting);
   suspend(Wait::kReturned);
 }
 
