@@ -105,7 +105,7 @@ template <class Cfg, int kThreads> class DecodeCombine {
   static constexpr int kFloats = kColumns + 4;
   static constexpr int kTeamThreads = kShape.combineThreads();
   static constexpr int kItems = Cfg::kHeads * Cfg::kTokens * kParts;
-  static constexpr int kAtOnce = 16; ///< loads
+  static constexpr int kAtOnce = 8; ///< loads
 
 public:
   static constexpr int kTeams = kThreads / kTeamThreads;

@@ -55,13 +55,22 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   static constexpr AttentionDecodeShape kShape = Rows::kShape;
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
   static constexpr int kTiles = kShape.tiles(), kStages = kShape.stages;
+  /// With several stages, the copies start in between the products, where
+  /// nobody waits for the memory that they pass through: those of keys while
+  /// values are added, those of values in the scores after. With one stage each
+  /// starts as soon as there is room.
+  static constexpr bool kWeaves = kStages > 1;
+  static constexpr int kAheadValues = kWeaves ? kStages - 1 : kStages;
+  /// Groups of copies that may be under way where a leaf's rows are needed.
+  static constexpr int kPending = kStages + kAheadValues - 1;
   static constexpr int kTeamWarps = kShape.threads() / 32;
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
 
   const Rows rows;
   Products products;
-  Place at, ahead;                           ///< kStages leaves later
+  Place at;
+  Place keysAhead, valuesAhead;              ///< whose copies start next
   int left;                                  ///< leaves
   HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
   HeadTurns<Cfg> queryTurns[kTiles];
@@ -81,16 +90,17 @@ public:
   LATHE_DEVICE_MEMBER void prefetch() {
     if (left == 0)
       return;
-    ahead = at;
+    keysAhead = valuesAhead = at;
 #pragma unroll
     for (int stage = 0; stage < kStages; ++stage) {
-      if (stage < left)
-        rows.copyKeys(ahead, stage);
+      rows.copy(rows.keysOf(keysAhead, stage, stage < left));
       copyCommit();
-      if (stage < left)
-        rows.copyValues(ahead, stage);
-      copyCommit();
-      ahead = rows.after(ahead);
+      keysAhead = rows.after(keysAhead);
+      if (stage < kAheadValues) {
+        rows.copy(rows.valuesOf(valuesAhead, stage, stage < left));
+        copyCommit();
+        valuesAhead = rows.after(valuesAhead);
+      }
     }
     queryWeights.load(rows.args.qNorm);
     keyWeights.load(rows.args.kNorm);
@@ -99,36 +109,35 @@ public:
       queryTurns[tile].make(rows.queryPosition(at, tile));
   }
 
-  /// The keys of a later leaf are on their way from the moment when the scores
-  /// of this one are known, its values from when they have been added.
   LATHE_DEVICE_MEMBER void run() {
     if (left > 0)
       start();
     for (int stage = 0; left > 0; --left) {
-      copyWait<2 * kStages - 1>();
+      copyWait<kPending>();
       rows.sync();
-      products.score(stage);
+      score(stage);
       rows.sync();
-      if (left > kStages)
-        loadKeys(ahead, stage);
-      copyCommit();
+      if (!kWeaves)
+        rows.copy(nextKeys(stage));
+      if (!kWeaves)
+        copyCommit();
       soften();
-      copyWait<2 * kStages - 1>();
+      copyWait<kPending>();
       rows.sync();
-      products.addValues(stage, scales());
+      addValues(stage);
       if (rows.plan.endsUnit(at.leaf)) {
         store();
         clear();
       }
       rows.sync();
-      if (left > kStages)
-        loadValues(ahead, stage);
-      copyCommit();
+      if (!kWeaves)
+        rows.copy(nextValues(stage));
+      if (!kWeaves)
+        copyCommit();
       const Place next = rows.after(at);
       if (left > 1 && next.head != at.head)
         placeQueries(next);
       at = next;
-      ahead = rows.after(ahead);
       stage = stage + 1 < kStages ? stage + 1 : 0;
     }
   }
@@ -167,19 +176,46 @@ private:
     for (int stage = 1; stage < kStages && stage < left; ++stage) {
       place = rows.after(place);
       makeKey(place, stage);
-      makeValue(place, stage);
+      if (stage < kAheadValues)
+        makeValue(place, stage);
     }
     rows.sync();
     products.takeQueries();
     clear();
   }
-  LATHE_DEVICE_MEMBER void loadKeys(const Place &later, int stage) const {
-    rows.copyKeys(later, stage);
-    makeKey(later, stage);
+
+  LATHE_DEVICE_MEMBER void score(int stage) {
+    typename Rows::Copies values;
+    if (kWeaves)
+      values = nextValues(stage > 0 ? stage - 1 : kStages - 1);
+    products.score(stage, [&](int part) { rows.copy(values, part); });
+    if (kWeaves)
+      copyCommit();
   }
-  LATHE_DEVICE_MEMBER void loadValues(const Place &later, int stage) const {
-    rows.copyValues(later, stage);
-    makeValue(later, stage);
+  LATHE_DEVICE_MEMBER void addValues(int stage) {
+    typename Rows::Copies keys;
+    if (kWeaves)
+      keys = nextKeys(stage);
+    products.addValues(stage, scales(),
+                       [&](int part) { rows.copy(keys, part); });
+    if (kWeaves)
+      copyCommit();
+  }
+  /// Copies of the next leaf that has not been asked for, into a stage that
+  /// nobody reads any more.
+  LATHE_DEVICE_MEMBER typename Rows::Copies nextKeys(int stage) {
+    const Place place = keysAhead;
+    keysAhead = rows.after(place);
+    if (left > kStages)
+      makeKey(place, stage);
+    return rows.keysOf(place, stage, left > kStages);
+  }
+  LATHE_DEVICE_MEMBER typename Rows::Copies nextValues(int stage) {
+    const Place place = valuesAhead;
+    valuesAhead = rows.after(place);
+    if (left > kAheadValues)
+      makeValue(place, stage);
+    return rows.valuesOf(place, stage, left > kAheadValues);
   }
   /// This warp's new row where it falls in that leaf.
   LATHE_DEVICE_MEMBER void makeKey(const Place &later, int stage) const {

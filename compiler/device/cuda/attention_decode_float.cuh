@@ -42,7 +42,12 @@ public:
 
   /// Scores of all rows: a warp has eight positions and every second tile. Two
   /// chains of sums, or each mma waits for the last.
-  LATHE_DEVICE_MEMBER void score(int stage) const {
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
     constexpr int kMine = ceilDiv(kTiles, 2);
     const int column = warp % 4 * 8, team = warp / 4;
     const int at = chunksAt<kRowBytes>(lane() / 4);
@@ -82,7 +87,12 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales) {
+  template <class Between>
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
     const char *values = shared + kShape.valuesAt(stage);
     const int at = T::valuesAt<kRowBytes>(warp);
 #pragma unroll

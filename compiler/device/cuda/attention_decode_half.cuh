@@ -64,13 +64,15 @@ public:
                    row + 8 * tile * kQueryStride + 32 * stepOf(k));
   }
 
-  LATHE_DEVICE_MEMBER void score(int stage) const {
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
     const int matrix = lane() / 8, first = (u32)warp / kParts * 32;
     const char *keys = shared + kShape.keysAt(stage) + first * kRowBytes;
     const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
     float s[2][kTiles][4] = {};
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k)
+    for (int k = 0; k < kSteps; ++k) {
       if (hasStep(k)) {
         u32 key[2][4];
 #pragma unroll
@@ -87,6 +89,10 @@ public:
               mma(s[m][tile], key[m], queries[tile][k][half],
                   queries[tile][k][half + 1]);
       }
+#pragma unroll
+      for (int part = 4 * k / kSteps; part < 4 * (k + 1) / kSteps; ++part)
+        between(part);
+    }
     float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
 #pragma unroll
     for (int m = 0; m < 2; ++m)
@@ -120,7 +126,9 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales) {
+  template <class Between>
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
     const int matrix = lane() / 8;
     // Transposed, so that columns are rows of the operand.
     const char *values = shared + kShape.valuesAt(stage);
@@ -146,6 +154,7 @@ public:
           for (int p = 0; p < kPairs; ++p)
             mma(d[tile][p], value[p], weight[half], weight[half + 1]);
       }
+      between(step);
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {

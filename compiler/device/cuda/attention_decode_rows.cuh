@@ -87,13 +87,36 @@ public:
     return Plan::partial(ctx, plan.unitOf(at.leaf), at.kvHead(), row);
   }
 
-  /// Starts the copies of a leaf's rows that this step does not write, into
-  /// its stage.
-  LATHE_DEVICE_MEMBER void copyKeys(const Place &at, int stage) const {
-    copy(at, keysAt(stage), args.keys);
+  /// Copies of a leaf's rows, which a thread starts in kParts parts.
+  struct Copies {
+    char *to;
+    const char *from;
+    bool any = false;
+  };
+  static constexpr int kParts = 4;
+
+  /// Those of a leaf, if `wanted`, that this step does not write, into its
+  /// stage.
+  LATHE_DEVICE_MEMBER Copies keysOf(const Place &at, int stage,
+                                    bool wanted) const {
+    return copiesOf(at, keysAt(stage), args.keys, wanted);
   }
-  LATHE_DEVICE_MEMBER void copyValues(const Place &at, int stage) const {
-    copy(at, valuesAt(stage), args.values);
+  LATHE_DEVICE_MEMBER Copies valuesOf(const Place &at, int stage,
+                                      bool wanted) const {
+    return copiesOf(at, valuesAt(stage), args.values, wanted);
+  }
+  static LATHE_DEVICE_MEMBER void copy(const Copies &copies, int part) {
+    if constexpr (kRegular)
+#pragma unroll
+      for (int k = part * kGroups / kParts; k < (part + 1) * kGroups / kParts;
+           ++k)
+        copyAsync16If(copies.any, copies.to + k * kGroupRows * A::kRowBytes,
+                      copies.from + k * kGroupRows * kD * (int)sizeof(Kv));
+  }
+  static LATHE_DEVICE_MEMBER void copy(const Copies &copies) {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part)
+      copy(copies, part);
   }
 
   /// Warp w makes the rows of token w where they fall in this leaf.
@@ -157,27 +180,31 @@ private:
   LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
     return (i64)kvHead * ctx.capacity * kD;
   }
-  LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
-                                const Kv *cache) const {
-    constexpr int kPer = 4 * A::kChunks, kRows = kShape.threads() / kPer;
-    // Where a thread's pieces have the same place in all its rows, and all rows
-    // are in the cache, one address does for all.
-    if constexpr (kShape.threads() % kPer == 0 && kRows % 8 == 0 &&
-                  kLeaf % kRows == 0 && A::kPieces == kPer)
-      if ((at.leaf + 1) * kLeaf <= position) {
-        const int row = team.thread / kPer, piece = team.thread % kPer;
-        const Kv *from =
-            cache + cacheAt(at.kvHead()) + (i64)(at.leaf * kLeaf + row) * kD;
-        char *to = tile + pieceAt<A::kRowBytes>(row, piece);
-#pragma unroll
-        for (int k = 0; k < kLeaf / kRows; ++k)
-          copyAsync16(to + k * kRows * A::kRowBytes,
-                      (const char *)(from + k * kRows * kD) + piece * 16);
-        return;
-      }
-    copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
-                                           at.leaf * kLeaf, position,
-                                           Cfg::kTokens, team.thread);
+  /// Pieces of a row, and rows that the threads copy at once. A thread's pieces
+  /// have the same place in all its rows where these are regular.
+  static constexpr int kPer = 4 * A::kChunks;
+  static constexpr int kGroupRows = kShape.threads() / kPer;
+  static constexpr int kGroups = kLeaf / kGroupRows;
+  static constexpr bool kRegular = kShape.threads() % kPer == 0 &&
+                                   kGroupRows % 8 == 0 &&
+                                   kLeaf % kGroupRows == 0 &&
+                                   A::kPieces == kPer;
+
+  /// Where not all rows are in the cache, the copies start here.
+  LATHE_DEVICE_MEMBER Copies copiesOf(const Place &at, char *tile,
+                                      const Kv *cache, bool wanted) const {
+    Copies copies;
+    const int row = team.thread / kPer, piece = team.thread % kPer;
+    copies.any = kRegular && wanted && (at.leaf + 1) * kLeaf <= position;
+    copies.to = tile + pieceAt<A::kRowBytes>(row, piece);
+    copies.from = (const char *)(cache + cacheAt(at.kvHead()) +
+                                 (i64)(at.leaf * kLeaf + row) * kD) +
+                  piece * 16;
+    if (wanted && !copies.any)
+      copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
+                                             at.leaf * kLeaf, position,
+                                             Cfg::kTokens, team.thread);
+    return copies;
   }
   /// Puts a token's row into the tile and, in the first pass, into the cache.
   LATHE_DEVICE_MEMBER void keep(const Place &at, char *tile, Kv *cache,

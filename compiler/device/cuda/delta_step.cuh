@@ -29,8 +29,7 @@
 // all launches before its predecessor: they had finished when it waited, since
 // each of them waited, too. One such launch between who wrote these and this
 // one is enough, and every layer has some. Also, a step begins with a launch
-// that overlaps nothing. This stage's own launch lets its successor start at
-// once and vouches for nobody.
+// that overlaps nothing.
 //
 //===----------------------------------------------------------------------===//
 
@@ -326,9 +325,9 @@ deltaStep(const LatheLaunch &ctx, const float *qkv, const float *a,
                        dtBias, convState, state, out};
   DeltaStep<Cfg, DeltaStepDims<Cfg>::kThreads, 1> stage(
       ctx, args, sharedMemory(), blockX(), gridX());
-  launchNext();
   stage.prefetch();
   waitForPrevious();
+  launchNext();
   stage.run();
 }
 

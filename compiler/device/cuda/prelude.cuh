@@ -3,7 +3,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH
 
-#include "compiler/device/cuda/intrinsics.cuh"
+#include "compiler/device/cuda/intrinsics_math.cuh"
 #include "runtime/base/CudaAbi.h"
 
 namespace lathe {

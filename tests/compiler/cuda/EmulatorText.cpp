@@ -51,7 +51,7 @@ struct Inliner {
 };
 } // namespace
 
-/// As intrinsics.cuh decides: from the family or the full feature set on.
+/// As intrinsics_math.cuh decides: from the family or the full feature set on.
 static bool hasE2m1(llvm::StringRef arch) {
   return arch == "sm_120a" || arch.ends_with("f");
 }

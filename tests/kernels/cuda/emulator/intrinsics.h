@@ -1,7 +1,8 @@
 //===- intrinsics.h - the CUDA intrinsics on a CPU --------------*- C++ -*-===//
 //
-// The functions of compiler/device/cuda/intrinsics.cuh, in its order, for a
-// CPU: included first, it takes that file's place. Emulator.h runs the kernels.
+// The functions of compiler/device/cuda/intrinsics.cuh and intrinsics_math.cuh,
+// in their order, for a CPU: included first, it takes their place. Emulator.h
+// runs the kernels.
 //
 // Header-free, because printed kernels are also compiled in process, where
 // there is neither a header nor a math library: what cannot be said here goes
@@ -16,8 +17,9 @@
 #ifndef LATHE_TESTS_KERNELS_CUDA_EMULATOR_INTRINSICS_H
 #define LATHE_TESTS_KERNELS_CUDA_EMULATOR_INTRINSICS_H
 
-// The device library's own version is to think that it was included.
+// The device library's own versions are to think that they were included.
 #define LATHE_COMPILER_DEVICE_CUDA_INTRINSICS_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_INTRINSICS_MATH_CUH
 
 #include "tests/kernels/cuda/emulator/EmulatorTable.h"
 
@@ -175,6 +177,10 @@ LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {
   latheEmulator->copyAsync16(shared, global, valid);
+}
+LATHE_DEVICE void copyAsync16If(bool wanted, void *shared, const void *global) {
+  if (wanted)
+    copyAsync16(shared, global);
 }
 LATHE_DEVICE void copyCommit() { latheEmulator->copyCommit(); }
 template <int kPending> LATHE_DEVICE void copyWait() {
