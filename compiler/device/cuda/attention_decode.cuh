@@ -55,9 +55,14 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   static constexpr AttentionDecodeShape kShape = Rows::kShape;
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
   static constexpr int kTiles = kShape.tiles(), kStages = kShape.stages;
-  static constexpr bool kReadsAhead = kShape.readsAhead();
-  /// Leaves whose values are asked for before the first one.
-  static constexpr int kValuesFirst = kReadsAhead ? kStages - 1 : 1;
+  /// With several stages, the copies start in between the products, where
+  /// nobody waits for the memory that they pass through: those of keys while
+  /// values are added, those of values in the scores after. With one stage each
+  /// starts as soon as there is room.
+  static constexpr bool kWeaves = kStages > 1;
+  static constexpr int kAheadValues = kWeaves ? kStages - 1 : kStages;
+  /// Groups of copies that may be under way where a leaf's rows are needed.
+  static constexpr int kPending = kStages + kAheadValues - 1;
   static constexpr int kTeamWarps = kShape.threads() / 32;
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
@@ -91,13 +96,12 @@ public:
       rows.copy(rows.keysOf(keysAhead, stage, stage < left));
       copyCommit();
       keysAhead = rows.after(keysAhead);
-      if (stage < kValuesFirst) {
+      if (stage < kAheadValues) {
         rows.copy(rows.valuesOf(valuesAhead, stage, stage < left));
+        copyCommit();
         valuesAhead = rows.after(valuesAhead);
       }
     }
-    if (!kReadsAhead)
-      copyCommit();
     queryWeights.load(rows.args.qNorm);
     keyWeights.load(rows.args.kNorm);
 #pragma unroll
@@ -106,13 +110,36 @@ public:
   }
 
   LATHE_DEVICE_MEMBER void run() {
-    if (left == 0)
-      return;
-    start();
-    if constexpr (kReadsAhead)
-      runAhead();
-    else
-      runAlone();
+    if (left > 0)
+      start();
+    for (int stage = 0; left > 0; --left) {
+      copyWait<kPending>();
+      rows.sync();
+      score(stage);
+      rows.sync();
+      if (!kWeaves)
+        rows.copy(nextKeys(stage));
+      if (!kWeaves)
+        copyCommit();
+      soften();
+      copyWait<kPending>();
+      rows.sync();
+      addValues(stage);
+      if (rows.plan.endsUnit(at.leaf)) {
+        store();
+        clear();
+      }
+      rows.sync();
+      if (!kWeaves)
+        rows.copy(nextValues(stage));
+      if (!kWeaves)
+        copyCommit();
+      const Place next = rows.after(at);
+      if (left > 1 && next.head != at.head)
+        placeQueries(next);
+      at = next;
+      stage = stage + 1 < kStages ? stage + 1 : 0;
+    }
   }
 
 private:
@@ -149,7 +176,7 @@ private:
     for (int stage = 1; stage < kStages && stage < left; ++stage) {
       place = rows.after(place);
       makeKey(place, stage);
-      if (stage < kValuesFirst)
+      if (stage < kAheadValues)
         makeValue(place, stage);
     }
     rows.sync();
@@ -157,76 +184,23 @@ private:
     clear();
   }
 
-  /// One leaf after the other: the keys of the next are on their way from the
-  /// moment when the scores of this one are known, its values from when they
-  /// have been added.
-  LATHE_DEVICE_MEMBER void runAlone() {
-    for (; left > 0; --left) {
-      copyWait<1>();
-      rows.sync();
-      products.score(0, 0);
-      rows.sync();
-      rows.copy(nextKeys(0));
+  LATHE_DEVICE_MEMBER void score(int stage) {
+    typename Rows::Copies values;
+    if (kWeaves)
+      values = nextValues(stage > 0 ? stage - 1 : kStages - 1);
+    products.score(stage, [&](int part) { rows.copy(values, part); });
+    if (kWeaves)
       copyCommit();
-      soften(0);
-      copyWait<1>();
-      rows.sync();
-      products.addValues(0, 0, scales());
-      endLeaf();
-      rows.sync();
-      rows.copy(nextValues(0));
+  }
+  LATHE_DEVICE_MEMBER void addValues(int stage) {
+    typename Rows::Copies keys;
+    if (kWeaves)
+      keys = nextKeys(stage);
+    products.addValues(stage, scales(),
+                       [&](int part) { rows.copy(keys, part); });
+    if (kWeaves)
       copyCommit();
-      const Place next = rows.after(at);
-      if (left > 1 && next.head != at.head)
-        placeQueries(next);
-      at = next;
-    }
   }
-
-  /// The scores of a leaf are made while the values of the one before are
-  /// added, so that a warp always has products that wait for nothing. Copies
-  /// start in between these, where nobody waits for the memory that they pass
-  /// through. A group of them has the values of a leaf and the next one's keys.
-  LATHE_DEVICE_MEMBER void runAhead() {
-    constexpr int kAreas = kShape.scoreAreas();
-    copyWait<kStages - 1>();
-    rows.sync();
-    products.score(0, 0);
-    for (int stage = 0, area = 0; left > 0; --left) {
-      const int nextStage = stage + 1 < kStages ? stage + 1 : 0;
-      const int nextArea = area + 1 < kAreas ? area + 1 : 0;
-      rows.sync();
-      soften(area);
-      copyWait<kStages - 2>();
-      rows.sync();
-      const auto values = nextValues(stage > 0 ? stage - 1 : kStages - 1);
-      const auto keys = nextKeys(stage);
-      // After the last leaf of a head or of all, the scores are for nothing.
-      products.addAndScore(stage, area, scales(), nextStage, nextArea,
-                           [&](int part) {
-                             rows.copy(part < 4 ? values : keys, part % 4);
-                           });
-      copyCommit();
-      endLeaf();
-      const Place next = rows.after(at);
-      if (left > 1 && next.head != at.head) {
-        rows.sync();
-        placeQueries(next);
-        rows.sync();
-        products.score(nextStage, nextArea);
-      }
-      at = next;
-      stage = nextStage;
-      area = nextArea;
-    }
-  }
-  LATHE_DEVICE_MEMBER void endLeaf() {
-    if (!rows.plan.endsUnit(at.leaf))
-      return;
-    store();
-    clear();
-  }
-
   /// Copies of the next leaf that has not been asked for, into a stage that
   /// nobody reads any more.
   LATHE_DEVICE_MEMBER typename Rows::Copies nextKeys(int stage) {
@@ -239,9 +213,9 @@ private:
   LATHE_DEVICE_MEMBER typename Rows::Copies nextValues(int stage) {
     const Place place = valuesAhead;
     valuesAhead = rows.after(place);
-    if (left > kValuesFirst)
+    if (left > kAheadValues)
       makeValue(place, stage);
-    return rows.valuesOf(place, stage, left > kValuesFirst);
+    return rows.valuesOf(place, stage, left > kAheadValues);
   }
   /// This warp's new row where it falls in that leaf.
   LATHE_DEVICE_MEMBER void makeKey(const Place &later, int stage) const {
@@ -295,7 +269,7 @@ private:
 
   /// Turns scores into weights relative to the leaf's own peak, zero after the
   /// row's position, and folds peaks and totals.
-  LATHE_DEVICE_MEMBER void soften(int area) {
+  LATHE_DEVICE_MEMBER void soften() {
     constexpr int kPer = Products::kPer;
     float x[kTiles][kPer], highest[kTiles], all[kTiles];
 #pragma unroll
@@ -303,7 +277,7 @@ private:
       const int row = 8 * tile + rows.team.warp;
       const int token = (at.firstRow() + row) / A::kGroup;
       const int visible = rows.position + token + 1 - at.leaf * kLeaf;
-      products.loadScores(area, row, x[tile]);
+      products.loadScores(row, x[tile]);
       highest[tile] = kNoScore;
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
@@ -323,7 +297,7 @@ private:
         x[tile][i] = exp2(x[tile][i] - base);
         all[tile] = add(all[tile], x[tile][i]);
       }
-      products.storeWeights(area, 8 * tile + rows.team.warp, x[tile]);
+      products.storeWeights(8 * tile + rows.team.warp, x[tile]);
     }
     warpSum(all);
 #pragma unroll

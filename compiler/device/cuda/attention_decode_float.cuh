@@ -25,7 +25,6 @@ template <class Cfg> class DecodeFloat {
   /// 16 columns of the result: each warp has every eighth.
   static constexpr int kPairs = ceilDiv(kD / 16, 8);
   static_assert(kShape.leaf() == 32 && kShape.threads() == 256);
-  static_assert(!kShape.readsAhead());
 
   char *const shared;
   const int warp;
@@ -43,7 +42,12 @@ public:
 
   /// Scores of all rows: a warp has eight positions and every second tile. Two
   /// chains of sums, or each mma waits for the last.
-  LATHE_DEVICE_MEMBER void score(int stage, int) const {
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
     constexpr int kMine = ceilDiv(kTiles, 2);
     const int column = warp % 4 * 8, team = warp / 4;
     const int at = chunksAt<kRowBytes>(lane() / 4);
@@ -74,17 +78,21 @@ public:
 
   /// A lane has a position of a row; weights take the place of scores.
   static constexpr int kPer = 1;
-  LATHE_DEVICE_MEMBER void loadScores(int, int row, float (&x)[kPer]) const {
+  LATHE_DEVICE_MEMBER void loadScores(int row, float (&x)[kPer]) const {
     x[0] = scores(row)[lane()];
   }
-  LATHE_DEVICE_MEMBER void storeWeights(int, int row,
-                                        const float (&x)[kPer]) const {
+  LATHE_DEVICE_MEMBER void storeWeights(int row, const float (&x)[kPer]) const {
     scores(row)[lane()] = x[0];
   }
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(int stage, int, const Fold *scales) {
+  template <class Between>
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
     const char *values = shared + kShape.valuesAt(stage);
     const int at = T::valuesAt<kRowBytes>(warp);
 #pragma unroll

@@ -9,8 +9,7 @@
 //
 // Scores: a warp has half of the positions and a quarter of the columns, whose
 // part of the queries it keeps in registers; the four parts of a score meet in
-// shared memory, whose areas take turns where weights are still read while the
-// next scores are made. Values: a warp has every eighth group of 16 columns.
+// shared memory. Values: a warp has every eighth group of 16 columns.
 //
 //===----------------------------------------------------------------------===//
 
@@ -65,28 +64,60 @@ public:
                    row + 8 * tile * kQueryStride + 32 * stepOf(k));
   }
 
-  /// Scores of the leaf in `stage`, into the areas from `area` on.
-  LATHE_DEVICE_MEMBER void score(int stage, int area) const {
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
+    const int matrix = lane() / 8, first = (u32)warp / kParts * 32;
+    const char *keys = shared + kShape.keysAt(stage) + first * kRowBytes;
+    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
     float s[2][kTiles][4] = {};
-    addScores(s, stage, [](int) {});
-    storeScores(s, area);
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      if (hasStep(k)) {
+        u32 key[2][4];
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+          ldmatrix(key[m],
+                   keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
+        // Upper parts of all, then lower ones, so that no mma awaits the last.
+#pragma unroll
+        for (int half = 0; half < 4; half += 2)
+#pragma unroll
+          for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int tile = 0; tile < kTiles; ++tile)
+              mma(s[m][tile], key[m], queries[tile][k][half],
+                  queries[tile][k][half + 1]);
+      }
+#pragma unroll
+      for (int part = 4 * k / kSteps; part < 4 * (k + 1) / kSteps; ++part)
+        between(part);
+    }
+    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
   }
+
   /// A lane has positions 2 lane and 2 lane + 1 of a row.
   static constexpr int kPer = 2;
-  LATHE_DEVICE_MEMBER void loadScores(int area, int row,
-                                      float (&x)[kPer]) const {
-    Float2 sum = *(const Float2 *)(scores(area, 0, row) + 2 * lane());
+  LATHE_DEVICE_MEMBER void loadScores(int row, float (&x)[kPer]) const {
+    const float *from = scores(row) + 2 * lane();
+    Float2 sum = *(const Float2 *)from;
 #pragma unroll
     for (int part = 1; part < kParts; ++part) {
-      Float2 other = *(const Float2 *)(scores(area, part, row) + 2 * lane());
+      Float2 other = *(const Float2 *)(from + part * kPart);
       sum = {add(sum.x, other.x), add(sum.y, other.y)};
     }
     x[0] = sum.x, x[1] = sum.y;
   }
   /// In place of the first part of the row: 64 upper, then 64 lower parts.
-  LATHE_DEVICE_MEMBER void storeWeights(int area, int row,
-                                        const float (&x)[kPer]) const {
-    u32 *to = (u32 *)scores(area, 0, row) + lane();
+  LATHE_DEVICE_MEMBER void storeWeights(int row, const float (&x)[kPer]) const {
+    u32 *to = (u32 *)scores(row) + lane();
     const u32 upper = packHalf(x[0], x[1]);
     to[0] = upper;
     to[32] =
@@ -95,22 +126,45 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(int stage, int area, const Fold *scales) {
-    float d[kTiles][kPairs][4] = {};
-    multiplyValues(d, stage, area, [](int) {});
-    foldValues(d, scales);
-  }
-  /// The same, and the scores of the leaf in `nextStage` into the areas from
-  /// `nextArea` on. between(part) is called for eight parts of the work.
   template <class Between>
-  LATHE_DEVICE_MEMBER void addAndScore(int stage, int area, const Fold *scales,
-                                       int nextStage, int nextArea,
-                                       Between between) {
-    float s[2][kTiles][4] = {}, d[kTiles][kPairs][4] = {};
-    addScores(s, nextStage, between);
-    multiplyValues(d, stage, area, [&](int part) { between(4 + part); });
-    storeScores(s, nextArea);
-    foldValues(d, scales);
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
+    const int matrix = lane() / 8;
+    // Transposed, so that columns are rows of the operand.
+    const char *values = shared + kShape.valuesAt(stage);
+    const int at =
+        pieceAt<kRowBytes>(matrix / 2 * 8 + lane() % 8, 2 * warp + matrix % 2);
+    const u16 *weights =
+        (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
+    float d[kTiles][kPairs][4] = {};
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      u32 value[kPairs][4];
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p)
+        ldmatrixTransposed(value[p], values + step * 16 * kRowBytes +
+                                         pieceAfter(at, 16 * p));
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        u32 weight[4];
+        ldmatrix(weight, weights + 8 * tile * kScores * 2 + 16 * step);
+#pragma unroll
+        for (int half = 0; half < 4; half += 2)
+#pragma unroll
+          for (int p = 0; p < kPairs; ++p)
+            mma(d[tile][p], value[p], weight[half], weight[half + 1]);
+      }
+      between(step);
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const Fold *f = scales + 8 * tile + lane() % 4 * 2;
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          sums[tile][p][i] = folded(sums[tile][p][i], d[tile][p][i], f[i % 2]);
+    }
   }
 
   LATHE_DEVICE_MEMBER void clear() {
@@ -134,104 +188,14 @@ public:
   }
 
 private:
-  template <class Between>
-  LATHE_DEVICE_MEMBER void addScores(float (&s)[2][kTiles][4], int stage,
-                                     Between between) const {
-    const int matrix = lane() / 8, first = firstPosition();
-    const char *keys = shared + kShape.keysAt(stage) + first * kRowBytes;
-    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      if (hasStep(k)) {
-        u32 key[2][4];
-#pragma unroll
-        for (int m = 0; m < 2; ++m)
-          ldmatrix(key[m],
-                   keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
-        // Upper parts of all, then lower ones, so that no mma awaits the last.
-#pragma unroll
-        for (int half = 0; half < 4; half += 2)
-#pragma unroll
-          for (int m = 0; m < 2; ++m)
-#pragma unroll
-            for (int tile = 0; tile < kTiles; ++tile)
-              mma(s[m][tile], key[m], queries[tile][k][half],
-                  queries[tile][k][half + 1]);
-      }
-#pragma unroll
-      for (int part = 4 * k / kSteps; part < 4 * (k + 1) / kSteps; ++part)
-        between(part);
-    }
-  }
-  LATHE_DEVICE_MEMBER void storeScores(const float (&s)[2][kTiles][4],
-                                       int area) const {
-    float *to = scores(area, part(), lane() % 4 * 2) + firstPosition() +
-                lane() / 4;
-#pragma unroll
-    for (int m = 0; m < 2; ++m)
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
-  }
-  template <class Between>
-  LATHE_DEVICE_MEMBER void multiplyValues(float (&d)[kTiles][kPairs][4],
-                                          int stage, int area,
-                                          Between between) const {
-    const int matrix = lane() / 8;
-    // Transposed, so that columns are rows of the operand.
-    const char *values = shared + kShape.valuesAt(stage);
-    const int at =
-        pieceAt<kRowBytes>(matrix / 2 * 8 + lane() % 8, 2 * warp + matrix % 2);
-    const u16 *weights = (const u16 *)scores(area, 0, lane() % 8) +
-                         matrix / 2 * 64 + matrix % 2 * 8;
-#pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      u32 value[kPairs][4];
-#pragma unroll
-      for (int p = 0; p < kPairs; ++p)
-        ldmatrixTransposed(value[p], values + step * 16 * kRowBytes +
-                                         pieceAfter(at, 16 * p));
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        u32 weight[4];
-        ldmatrix(weight, weights + 8 * tile * kScores * 2 + 16 * step);
-#pragma unroll
-        for (int half = 0; half < 4; half += 2)
-#pragma unroll
-          for (int p = 0; p < kPairs; ++p)
-            mma(d[tile][p], value[p], weight[half], weight[half + 1]);
-      }
-      between(step);
-    }
-  }
-  LATHE_DEVICE_MEMBER void foldValues(const float (&d)[kTiles][kPairs][4],
-                                      const Fold *scales) {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const Fold *f = scales + 8 * tile + lane() % 4 * 2;
-#pragma unroll
-      for (int p = 0; p < kPairs; ++p)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          sums[tile][p][i] = folded(sums[tile][p][i], d[tile][p][i], f[i % 2]);
-    }
-  }
-  /// Of the 32 that the warp scores.
-  LATHE_DEVICE_MEMBER int firstPosition() const {
-    return (int)((u32)warp / kParts) * 32;
-  }
   LATHE_DEVICE_MEMBER int part() const { return warp & (kParts - 1); }
   LATHE_DEVICE_MEMBER int stepOf(int k) const { return part() * kSteps + k; }
   LATHE_DEVICE_MEMBER bool hasStep(int k) const {
     return kParts * kSteps == kD / 16 || stepOf(k) < kD / 16;
   }
-  /// A part of a row's scores, the first of which is in `area`.
-  LATHE_DEVICE_MEMBER float *scores(int area, int part, int row) const {
-    constexpr int kAreas = kShape.scoreAreas();
-    const int own = area + part < kAreas ? area + part : area + part - kAreas;
-    return (float *)(shared + kShape.scoresAt()) + own * kPart + row * kScores;
+  /// The first part of a row's scores.
+  LATHE_DEVICE_MEMBER float *scores(int row) const {
+    return (float *)(shared + kShape.scoresAt()) + row * kScores;
   }
 };
 

@@ -35,10 +35,6 @@ struct AttentionDecodeShape {
   int blocks; ///< teams of the first stage; results do not depend on it
   int stages; ///< leaves that a team has or awaits; nor on this
 
-  /// With several stages, the scores of a leaf are made while the values of the
-  /// one before are added.
-  constexpr bool readsAhead() const { return stages > 1; }
-
   /// Positions of a leaf: a multiple of 8, and no function of T or `blocks`.
   constexpr int leaf() const { return 128 / heads.kvBytes; }
   /// Leaves of a run.
@@ -55,11 +51,7 @@ struct AttentionDecodeShape {
     return half() ? 0 : 32 / heads.kvBytes * 64 * heads.chunks();
   }
   constexpr int scoreStride() const { return leaf() + 4; }
-  /// Places for parts of scores: reading ahead, weights have one more.
-  constexpr int scoreAreas() const { return parts() + (readsAhead() ? 1 : 0); }
-  constexpr int scoreBytes() const {
-    return scoreAreas() * 8 * scoreStride() * 4;
-  }
+  constexpr int scoreBytes() const { return parts() * 8 * scoreStride() * 4; }
   constexpr int tileBytes() const {
     return queryBytes() + scoreBytes() + 8 * 8;
   }
@@ -73,9 +65,7 @@ struct AttentionDecodeShape {
   /// thread, take several passes over the cache.
   constexpr int passes() const {
     int most = !half() ? 4 : partSteps() > 2 ? 12 / partSteps() : 6;
-    AttentionDecodeShape one = *this;
-    one.stages = 1; // what passes there are is no matter of these
-    int fit = (kAttentionShared - stageBytes()) / one.tileBytes();
+    int fit = (kAttentionShared - stageBytes()) / tileBytes();
     most = fit < most ? fit : most;
     return (rowTiles() + most - 1) / most;
   }
@@ -101,7 +91,7 @@ struct AttentionDecodeShape {
   /// an SM awaits more than a memory that takes a microsecond delivers in one.
   constexpr int stagesIn(int bytes) const {
     AttentionDecodeShape shape = *this;
-    for (shape.stages = half() ? 3 : 1; shape.stages > 1; --shape.stages)
+    for (shape.stages = 3; shape.stages > 1; --shape.stages)
       if (shape.sharedBytes() <= bytes)
         break;
     return shape.stages;
