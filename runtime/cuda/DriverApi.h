@@ -84,7 +84,6 @@ enum class FunctionAttribute : int {
   LocalBytes = 3,
   Registers = 4,
   MaxDynamicSharedBytes = 8,
-  PreferredSharedMemoryPercent = 9, ///< of what shared memory and L1 have
 };
 
 /// CUstreamCaptureMode: which threads a capture forbids unsafe calls.

@@ -90,12 +90,6 @@ StatusOr<Function> Module::function(const std::string &entry,
         api.funcSetAttribute(function.handle, MaxDynamicSharedBytes,
                              maxDynamicShared),
         "cuFuncSetAttribute", detail));
-  // A multiprocessor that must divide its memory anew first runs empty, and
-  // then no launch overlaps the one before it. The same for all is the most.
-  LATHE_RETURN_IF_ERROR(
-      context.check(api.funcSetAttribute(function.handle,
-                                         PreferredSharedMemoryPercent, 100),
-                    "cuFuncSetAttribute", detail));
   return function;
 }
 

@@ -132,8 +132,6 @@ CUresult cuFuncGetAttribute(int *value, FunctionAttribute attribute,
 }
 CUresult cuFuncSetAttribute(CUfunction function, FunctionAttribute attribute,
                             int value) {
-  if (attribute == FunctionAttribute::PreferredSharedMemoryPercent)
-    return value == 100 ? Success : InvalidValue;
   if (attribute != FunctionAttribute::MaxDynamicSharedBytes)
     return InvalidValue;
   driver().state.maxDynamicShared = function->maxDynamicShared = value;
