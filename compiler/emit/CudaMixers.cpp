@@ -12,9 +12,6 @@ using llvm::formatv;
 
 namespace lathe {
 
-/// Of the persistent step that take part in a stage.
-static constexpr int kMostStepThreads = 32 * (20 + kMatvecFinishers);
-
 static CudaDeltaShape shapeOf(DeltaMatch &match) {
   graph::RecurrentType state = match.rule.getState().getType();
   return {int(match.rule.getKeyHeads()),
@@ -52,10 +49,15 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
     kernel.code.close();
   };
   if (!kernel.schedule.getPrefill()) {
+    const int64_t sms = kernel.cuda.getBlocks() / kernel.cuda.getResident();
+    const int shared =
+        deltaStepBlocks(shape) <= sms
+            ? deltaStepSharedSpread(shape, tokens, kernel.sharedPerBlock)
+            : deltaStepShared(shape, tokens);
     entry("", "deltaStep",
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
-           .dynamicShared = deltaStepShared(shape, tokens),
+           .dynamicShared = shared,
            .resident = deltaStepResident(shape)});
     // A round, which replays, is launch by launch.
     if (shape.replay)
@@ -70,8 +72,10 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
                         kernel.operandCount(), kernel.scope(), operands,
                         kernel.operands.ofResult(
                             resultOf(kernel.func, match->rule.getResult())));
-    step.sharedBytes = deltaStepTeamsIn(shape, kMostStepThreads) *
-                       deltaStepTeamBytes(shape, tokens);
+    // Of those, all but the warp that fetches take part in a stage.
+    const int threads = 32 * (int(kernel.cuda.getWarps()) + kMatvecFinishers);
+    step.sharedBytes =
+        deltaStepTeamsIn(shape, threads) * deltaStepTeamBytes(shape, tokens);
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);

@@ -87,14 +87,11 @@ struct AttentionDecodeShape {
     return (scalesAt() + tiles() * 8 * 8 + 127) / 128 * 128;
   }
   constexpr int threads() const { return 256; } ///< of a team
-  /// As many stages as a block of so much memory holds, up to three: with these
-  /// an SM awaits more than a memory that takes a microsecond delivers in one.
+  /// Two stages where a block has the memory: a third brought nothing.
   constexpr int stagesIn(int bytes) const {
     AttentionDecodeShape shape = *this;
-    for (shape.stages = 3; shape.stages > 1; --shape.stages)
-      if (shape.sharedBytes() <= bytes)
-        break;
-    return shape.stages;
+    shape.stages = 2;
+    return shape.sharedBytes() <= bytes ? 2 : 1;
   }
 
   /// A launch whose runs would leave most blocks idle hands out leaves.
