@@ -149,7 +149,6 @@ private:
       Float4 v = loadFresh((const Float4 *)plain);
       x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
     });
-    syncWarp(); // or some of the state comes after what awaits the position
     inputs.loadPast(args, team, position);
     if constexpr (Cfg::kReplay)
       if (pending > 0)
@@ -174,7 +173,6 @@ private:
 
   LATHE_DEVICE_MEMBER void finish() {
     inputs.load(args, team);
-    syncWarp(); // or the gates are loaded after the convolution
     inputs.convolveRows(team);
     syncTeam();
     makeNorms(D::kTokens);

@@ -147,11 +147,12 @@ template <class Cfg> struct DeltaStepInputs {
 #pragma unroll
     for (int p = 0; p < D::kPasses; ++p) {
       const Pair own = pairOf(team, p);
-      if (own.exists)
 #pragma unroll
-        for (int t = 0; t < D::kTokens; ++t)
-          *(Float2 *)(team.rows + t * D::kWidth + own.at) =
-              convolved(in[p] + t, weight[p]);
+      for (int t = 0; t < D::kTokens; ++t) {
+        const Float2 y = convolved(in[p] + t, weight[p]);
+        if (own.exists)
+          *(Float2 *)(team.rows + t * D::kWidth + own.at) = y;
+      }
     }
     if (team.warp == D::kWarps - 1) {
       const DeltaGates gates = deltaGates(a, b, aLog, dtBias);
