@@ -184,8 +184,8 @@ emitKernels(ModuleOp module, const CompileOptions &options,
   std::vector<EmittedKernel> kernels;
   Diagnostics diagnostics(module.getContext());
   for (auto func : module.getOps<kernel::FuncOp>()) {
-    auto emitted = cpu ? emitCpuKernel(func)
-                       : emitCudaKernel(func, limits.sharedPerBlock);
+    auto emitted =
+        cpu ? emitCpuKernel(func) : emitCudaKernel(func, limits.sharedPerBlock);
     if (failed(emitted))
       return modelError("the " + target + " back end cannot do this model: " +
                         diagnostics.errors);

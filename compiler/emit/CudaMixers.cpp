@@ -143,9 +143,8 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
   const CudaAttentionShape heads{
       int(match->heads), int(kv.getHeads()), int(kv.getHeadDim()),
       int(match->q.rope.getRotaryDim()), int(kv.elementBytes())};
-  const int stages =
-      AttentionDecodeShape{heads, tokens, blocks, 1}.stagesIn(
-          kernel.sharedPerBlock);
+  const int stages = AttentionDecodeShape{heads, tokens, blocks, 1}.stagesIn(
+      kernel.sharedPerBlock);
   {
     ConfigPrinter config(kernel.config);
     addAttention(config, *match, kv.getHalf() ? "u16" : "float");

@@ -23,7 +23,8 @@
 // Only the team of pass 0 whose leaf contains a new position writes it to the
 // cache, and nobody reads it there: every team makes the rows that it needs. So
 // the rows that prefetch() reads were written by earlier steps, as in
-// delta_step.cuh.
+// delta_step.cuh. What comes after DecodeCombine may start before its inputs are
+// complete, and vouches for itself.
 //
 //===----------------------------------------------------------------------===//
 
@@ -117,10 +118,10 @@ public:
       rows.sync();
       score(stage);
       rows.sync();
-      if (!kWeaves)
+      if constexpr (!kWeaves) {
         rows.copy(nextKeys(stage));
-      if (!kWeaves)
         copyCommit();
+      }
       soften();
       copyWait<kPending>();
       rows.sync();
@@ -130,10 +131,10 @@ public:
         clear();
       }
       rows.sync();
-      if (!kWeaves)
+      if constexpr (!kWeaves) {
         rows.copy(nextValues(stage));
-      if (!kWeaves)
         copyCommit();
+      }
       const Place next = rows.after(at);
       if (left > 1 && next.head != at.head)
         placeQueries(next);

@@ -185,10 +185,9 @@ private:
   static constexpr int kPer = 4 * A::kChunks;
   static constexpr int kGroupRows = kShape.threads() / kPer;
   static constexpr int kGroups = kLeaf / kGroupRows;
-  static constexpr bool kRegular = kShape.threads() % kPer == 0 &&
-                                   kGroupRows % 8 == 0 &&
-                                   kLeaf % kGroupRows == 0 &&
-                                   A::kPieces == kPer;
+  static constexpr bool kRegular =
+      kShape.threads() % kPer == 0 && kGroupRows % 8 == 0 &&
+      kLeaf % kGroupRows == 0 && A::kPieces == kPer;
 
   /// Where not all rows are in the cache, the copies start here.
   LATHE_DEVICE_MEMBER Copies copiesOf(const Place &at, char *tile,

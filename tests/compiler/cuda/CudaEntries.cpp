@@ -114,8 +114,7 @@ std::string CudaHarness::compareEntries(int64_t tokens, int blocks) {
   arguments.capacity = int(random.capacity);
   size_t scratch = 0;
   for (kernel::FuncOp func : apart.funcs)
-    scratch = std::max(
-        scratch, size_t(emittedOf(func).sharedBytes));
+    scratch = std::max(scratch, size_t(emittedOf(func).sharedBytes));
   arguments.scratch.reserve(scratch, kPoison);
   arguments.counters.reserve(LATHE_COUNTERS * sizeof(unsigned), 0);
   CudaArguments others = arguments;

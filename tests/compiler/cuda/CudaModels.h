@@ -13,7 +13,8 @@ namespace lathe::difftest {
 /// are split and in NvFp4.
 std::vector<Shape> cudaShapes();
 
-/// The kernels of a model that was lowered for `target`, as texts, in its order.
+/// The kernels of a model that was lowered for `target`, as texts, in its
+/// order.
 std::vector<EmittedKernel> emitForCuda(mlir::ModuleOp module,
                                        std::string_view target);
 

@@ -1,8 +1,8 @@
 //===- Block.h - a block that the emulator runs -----------------*- C++ -*-===//
 //
 // What the emulator knows about a block: its threads, who waits for whom, and
-// the copies that are under way. Emulator.cpp runs it; BlockMemory.cpp has its barriers
-// in memory and its copies.
+// the copies that are under way. Emulator.cpp runs it; BlockMemory.cpp has its
+// barriers in memory and its copies.
 //
 //===----------------------------------------------------------------------===//
 
@@ -92,8 +92,8 @@ struct BulkCopy {
 };
 
 struct Block {
-  int x, y; ///< of the grid
-  int current; ///< the thread that runs, or ran last
+  int x, y;          ///< of the grid
+  int current;       ///< the thread that runs, or ran last
   int alive;         ///< threads that have not returned
   u32 runnableWarps; ///< those with a runnable lane
   Fiber fibers[kMaxThreads];
@@ -117,7 +117,7 @@ struct Launch {
   int threads;
 };
 
-extern Block *block;   ///< the one that runs
+extern Block *block; ///< the one that runs
 extern Launch launch;
 extern EmulatorTable state; ///< latheEmulator
 

@@ -93,7 +93,7 @@ int pick(u32 set, int current) {
     return (63 - std::countl_zero(std::rotl(set, turn)) - turn) % 32;
   }
   int turn = launch.order == Order::kShuffled ? launch.random() >> 8 & 31
-                                             : (current + 1) % 32;
+                                              : (current + 1) % 32;
   return (std::countr_zero(std::rotr(set, turn)) + turn) % 32;
 }
 
@@ -268,7 +268,8 @@ bool runBlock() {
   if (!canRun())
     return false;
   const int last = std::max(block->current, 0);
-  const int first = pick(block->runnableWarps, block->current < 0 ? -1 : last / 32);
+  const int first =
+      pick(block->runnableWarps, block->current < 0 ? -1 : last / 32);
   state.thread = 32 * first + pick(block->warps[first].runnable, -1);
   latheSwitchFiber(&launch.hostStack, block->fibers[state.thread].stack);
   block->current = state.thread;
@@ -279,7 +280,7 @@ bool runBlock() {
 
 /// Runs blocks in turn until all have ended or one has failed.
 void runTogether(std::span<Block *const> blocks) {
-  for (bool moved = true, ended = false; !ended; ) {
+  for (bool moved = true, ended = false; !ended;) {
     ended = true;
     moved = false;
     for (Block *next : blocks) {
@@ -292,9 +293,9 @@ void runTogether(std::span<Block *const> blocks) {
       ended &= next->alive == 0;
     }
     if (!moved && !ended) {
-      launch.error = located("thread " + std::to_string(state.thread) +
-                             ": deadlock, no thread can run" +
-                             describeThreads());
+      launch.error =
+          located("thread " + std::to_string(state.thread) +
+                  ": deadlock, no thread can run" + describeThreads());
       return;
     }
   }
@@ -341,8 +342,8 @@ std::string tryGrid(const Grid &grid, const std::function<void()> &thread) {
   if (grid.threads < 1 || grid.threads > kMaxThreads || grid.sharedBytes < 0 ||
       grid.sharedBytes > kMaxShared)
     return "more threads or shared memory than a block can have, or none";
-  launch = {&thread, grid.order, std::minstd_rand(grid.seed), "", nullptr,
-            grid.threads};
+  launch = {&thread, grid.order, std::minstd_rand(grid.seed),
+            "",      nullptr,    grid.threads};
   state.threads = grid.threads;
   state.gridX = grid.gridX;
   state.gridY = grid.gridY;
