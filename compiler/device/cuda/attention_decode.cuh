@@ -23,8 +23,8 @@
 // Only the team of pass 0 whose leaf contains a new position writes it to the
 // cache, and nobody reads it there: every team makes the rows that it needs. So
 // the rows that prefetch() reads were written by earlier steps, as in
-// delta_step.cuh. What comes after DecodeCombine may start before its inputs are
-// complete, and vouches for itself.
+// delta_step.cuh. What comes after DecodeCombine may start before its inputs
+// are complete, and vouches for itself.
 //
 //===----------------------------------------------------------------------===//
 
