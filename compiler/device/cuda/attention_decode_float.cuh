@@ -28,7 +28,7 @@ template <class Cfg> class DecodeFloat {
 
   char *const shared;
   const int warp;
-  float sums[kTiles][kPairs][4]; ///< of row 8 tile + lane / 4
+  DecodeSums<kTiles, kPairs> sums; ///< of row 8 tile + lane / 4
 
 public:
   LATHE_DEVICE_MEMBER explicit DecodeFloat(const DecodeTeam &team)
@@ -119,30 +119,22 @@ public:
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float (&sum)[4] = d[tile][i / 2];
-          sums[tile][p][i] =
-              folded(sums[tile][p][i], add(sum[i % 2], sum[i % 2 + 2]), f);
+          sums.at[tile][p][i] =
+              folded(sums.at[tile][p][i], add(sum[i % 2], sum[i % 2 + 2]), f);
         }
       }
     }
   }
 
-  LATHE_DEVICE_MEMBER void clear() {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        sums[tile][i / 4][i % 4] = 0.0f;
-  }
+  LATHE_DEVICE_MEMBER void clear() { sums.clear(); }
   /// Calls store(row, column, sum) for all that this thread has; rows and
   /// columns may be beyond the last.
   template <class F> LATHE_DEVICE_MEMBER void visit(F store) const {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        store(8 * tile + lane() / 4,
-              (warp + i / 4 * 8) * 16 + i % 4 / 2 * 8 + lane() % 4 * 2 + i % 2,
-              sums[tile][i / 4][i % 4]);
+    sums.each([&](int tile, int p, int i) {
+      store(8 * tile + lane() / 4,
+            (warp + 8 * p) * 16 + i / 2 * 8 + lane() % 4 * 2 + i % 2,
+            sums.at[tile][p][i]);
+    });
   }
 
 private:

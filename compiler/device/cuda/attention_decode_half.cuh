@@ -34,8 +34,8 @@ template <class Cfg> class DecodeHalf {
 
   char *const shared;
   const int warp;
-  u32 queries[kTiles][kSteps][4]; ///< upper b0, b1, lower b0, b1
-  float sums[kTiles][kPairs][4];  ///< rows of tile 2 q + i % 2
+  u32 queries[kTiles][kSteps][4];  ///< upper b0, b1, lower b0, b1
+  DecodeSums<kTiles, kPairs> sums; ///< rows of tile 2 q + i % 2
 
 public:
   LATHE_DEVICE_MEMBER explicit DecodeHalf(const DecodeTeam &team)
@@ -163,28 +163,19 @@ public:
       for (int p = 0; p < kPairs; ++p)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          sums[tile][p][i] = folded(sums[tile][p][i], d[tile][p][i], f[i % 2]);
+          sums.at[tile][p][i] =
+              folded(sums.at[tile][p][i], d[tile][p][i], f[i % 2]);
     }
   }
 
-  LATHE_DEVICE_MEMBER void clear() {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        sums[tile][i / 4][i % 4] = 0.0f;
-  }
+  LATHE_DEVICE_MEMBER void clear() { sums.clear(); }
   /// Calls store(row, column, sum) for all that this thread has; rows and
   /// columns may be beyond the last.
   template <class F> LATHE_DEVICE_MEMBER void visit(F store) const {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int p = 0; p < kPairs; ++p)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          store(8 * tile + lane() % 4 * 2 + i % 2,
-                (warp + 8 * p) * 16 + lane() / 4 + i / 2 * 8, sums[tile][p][i]);
+    sums.each([&](int tile, int p, int i) {
+      store(8 * tile + lane() % 4 * 2 + i % 2,
+            (warp + 8 * p) * 16 + lane() / 4 + i / 2 * 8, sums.at[tile][p][i]);
+    });
   }
 
 private:

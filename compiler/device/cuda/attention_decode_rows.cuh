@@ -29,6 +29,26 @@ struct DecodeTeam {
   }
 };
 
+/// A thread's part of the weighted values: of every tile, four sums in each of
+/// its groups of 16 columns.
+template <int kTiles, int kPairs> struct DecodeSums {
+  float at[kTiles][kPairs][4];
+
+  LATHE_DEVICE_MEMBER void clear() {
+    each([this](int tile, int p, int i) { at[tile][p][i] = 0.0f; });
+  }
+  /// Calls f(tile, pair, i).
+  template <class F> static LATHE_DEVICE_MEMBER void each(F f) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          f(tile, p, i);
+  }
+};
+
 template <class Cfg> class DecodeRows {
   using A = AttentionDims<Cfg>;
   using Kv = typename Cfg::Kv;
