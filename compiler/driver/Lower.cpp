@@ -177,10 +177,15 @@ static StatusOr<std::vector<EmittedKernel>>
 emitKernels(ModuleOp module, const CompileOptions &options,
             const std::string &target) {
   const bool cpu = target == "cpu";
+  CudaTarget limits;
+  if (!cpu) {
+    LATHE_ASSIGN_OR_RETURN(limits, parseCudaTarget(target));
+  }
   std::vector<EmittedKernel> kernels;
   Diagnostics diagnostics(module.getContext());
   for (auto func : module.getOps<kernel::FuncOp>()) {
-    auto emitted = cpu ? emitCpuKernel(func) : emitCudaKernel(func);
+    auto emitted =
+        cpu ? emitCpuKernel(func) : emitCudaKernel(func, limits.sharedPerBlock);
     if (failed(emitted))
       return modelError("the " + target + " back end cannot do this model: " +
                         diagnostics.errors);

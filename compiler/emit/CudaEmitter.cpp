@@ -180,12 +180,13 @@ static LogicalResult printBody(CudaKernel &kernel) {
   llvm_unreachable("every anchor has a printer");
 }
 
-FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func) {
+FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func,
+                                        int sharedPerBlock) {
   if (!func.getSchedule() || !func.getCuda())
     return FailureOr<EmittedKernel>(
         func.emitOpError() << "expected a schedule and a cuda attribute; run "
                               "specialize-tokens and schedule-cuda");
-  CudaKernel kernel(func);
+  CudaKernel kernel(func, sharedPerBlock);
   if (failed(printBody(kernel)))
     return failure();
   EmittedKernel &result = kernel.result;

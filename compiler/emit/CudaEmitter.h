@@ -2,8 +2,9 @@
 //
 // Prints the glue around the device library (compiler/device/cuda): constants,
 // prologue and epilogue as lambdas, and one or more entry points with the
-// interface of runtime/base/CudaAbi.h. Decides nothing: the body, the schedule
-// and the `cuda` attribute of the kernel.func say everything.
+// interface of runtime/base/CudaAbi.h. The body, the schedule and the `cuda`
+// attribute of the kernel.func say everything, but how much of its memory a
+// block of attention's uses to read ahead.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,7 +19,9 @@ namespace lathe {
 
 /// Emits one kernel.func that has a schedule and a `cuda` attribute. Shapes
 /// that the device library cannot do are reported as errors on the operation.
-mlir::FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func);
+/// `sharedPerBlock`: bytes that the target has (CudaTarget).
+mlir::FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func,
+                                              int sharedPerBlock);
 
 } // namespace lathe
 

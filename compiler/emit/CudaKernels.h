@@ -16,9 +16,11 @@ namespace lathe {
 
 struct CudaKernel : KernelText {
   kernel::CudaAttr cuda;
+  int sharedPerBlock; ///< bytes that the target has
 
-  explicit CudaKernel(kernel::FuncOp func)
-      : KernelText(func), cuda(*func.getCuda()) {}
+  CudaKernel(kernel::FuncOp func, int sharedPerBlock)
+      : KernelText(func), cuda(*func.getCuda()),
+        sharedPerBlock(sharedPerBlock) {}
 
   /// The namespace of what `config` declares.
   std::string scope() { return func.getSymName().str() + "_stage"; }

@@ -12,9 +12,6 @@ using llvm::formatv;
 
 namespace lathe {
 
-/// Of the persistent step that take part in a stage.
-static constexpr int kMostStepThreads = 32 * (20 + kMatvecFinishers);
-
 static CudaDeltaShape shapeOf(DeltaMatch &match) {
   graph::RecurrentType state = match.rule.getState().getType();
   return {int(match.rule.getKeyHeads()),
@@ -52,10 +49,15 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
     kernel.code.close();
   };
   if (!kernel.schedule.getPrefill()) {
+    const int64_t sms = kernel.cuda.getBlocks() / kernel.cuda.getResident();
+    const int shared =
+        deltaStepBlocks(shape) <= sms
+            ? deltaStepSharedSpread(shape, tokens, kernel.sharedPerBlock)
+            : deltaStepShared(shape, tokens);
     entry("", "deltaStep",
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
-           .dynamicShared = deltaStepShared(shape, tokens),
+           .dynamicShared = shared,
            .resident = deltaStepResident(shape)});
     // A round, which replays, is launch by launch.
     if (shape.replay)
@@ -70,8 +72,10 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
                         kernel.operandCount(), kernel.scope(), operands,
                         kernel.operands.ofResult(
                             resultOf(kernel.func, match->rule.getResult())));
-    step.sharedBytes = deltaStepTeamsIn(shape, kMostStepThreads) *
-                       deltaStepTeamBytes(shape, tokens);
+    // Of those, all but the warp that fetches take part in a stage.
+    const int threads = 32 * (int(kernel.cuda.getWarps()) + kMatvecFinishers);
+    step.sharedBytes =
+        deltaStepTeamsIn(shape, threads) * deltaStepTeamBytes(shape, tokens);
     return success();
   }
   kernel.result.sharedBytes = deltaScratch(shape, tokens);
@@ -136,18 +140,21 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
   const int tokens = int(kernel.schedule.getTokens());
   const int blocks = int(kernel.cuda.getBlocks());
   const bool prefill = kernel.schedule.getPrefill();
+  const CudaAttentionShape heads{
+      int(match->heads), int(kv.getHeads()), int(kv.getHeadDim()),
+      int(match->q.rope.getRotaryDim()), int(kv.elementBytes())};
+  const int stages = AttentionDecodeShape{heads, tokens, blocks, 1}.stagesIn(
+      kernel.sharedPerBlock);
   {
     ConfigPrinter config(kernel.config);
     addAttention(config, *match, kv.getHalf() ? "u16" : "float");
     if (!prefill) {
       config.add("kTokens", int64_t(tokens));
       config.add("kBlocks", int64_t(blocks));
+      config.add("kStages", int64_t(stages));
     }
   }
   kernel.config.line("");
-  const CudaAttentionShape heads{
-      int(match->heads), int(kv.getHeads()), int(kv.getHeadDim()),
-      int(match->q.rope.getRotaryDim()), int(kv.elementBytes())};
   auto entry = [&](StringRef suffix, StringRef function, EmittedStage stage) {
     kernel.openEntry(suffix, std::move(stage));
     printAttentionArgs(kernel, *match);
@@ -168,7 +175,7 @@ LogicalResult printCudaAttention(CudaKernel &kernel) {
            .dynamicShared = shape.sharedBytes()});
     return success();
   }
-  const AttentionDecodeShape shape{heads, tokens, blocks};
+  const AttentionDecodeShape shape{heads, tokens, blocks, stages};
   addDecodeScratch(shape, kernel.result);
   entry("", "attentionDecodeRanges",
         {.threads = shape.threads(),

@@ -21,7 +21,7 @@ namespace lathe {
 template <class Cfg> struct DecodePlan {
   using A = AttentionDims<Cfg>;
   static constexpr AttentionDecodeShape kShape{A::kShape, Cfg::kTokens,
-                                               Cfg::kBlocks};
+                                               Cfg::kBlocks, Cfg::kStages};
   int leaves;  ///< that a kv head has
   int units;   ///< that a kv head has
   bool splits; ///< units are leaves

@@ -23,7 +23,8 @@
 // Only the team of pass 0 whose leaf contains a new position writes it to the
 // cache, and nobody reads it there: every team makes the rows that it needs. So
 // the rows that prefetch() reads were written by earlier steps, as in
-// delta_step.cuh.
+// delta_step.cuh. What comes after DecodeCombine may start before its inputs
+// are complete, and vouches for itself.
 //
 //===----------------------------------------------------------------------===//
 
@@ -54,7 +55,15 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   using Products = typename DecodeProductsOf<Cfg, typename Cfg::Kv>::Type;
   static constexpr AttentionDecodeShape kShape = Rows::kShape;
   static constexpr int kD = A::kD, kLeaf = kShape.leaf();
-  static constexpr int kTiles = kShape.tiles();
+  static constexpr int kTiles = kShape.tiles(), kStages = kShape.stages;
+  /// With several stages, the copies start in between the products, where
+  /// nobody waits for the memory that they pass through: those of keys while
+  /// values are added, those of values in the scores after. With one stage each
+  /// starts as soon as there is room.
+  static constexpr bool kWeaves = kStages > 1;
+  static constexpr int kAheadValues = kWeaves ? kStages - 1 : kStages;
+  /// Groups of copies that may be under way where a leaf's rows are needed.
+  static constexpr int kPending = kStages + kAheadValues - 1;
   static constexpr int kTeamWarps = kShape.threads() / 32;
   static_assert(kThreads >= kTeams * kShape.threads());
   static_assert(Cfg::kBlocks % kTeams == 0);
@@ -62,6 +71,7 @@ template <class Cfg, int kThreads, int kTeams> class DecodeRanges {
   const Rows rows;
   Products products;
   Place at;
+  Place keysAhead, valuesAhead;              ///< whose copies start next
   int left;                                  ///< leaves
   HeadWeights<Cfg> queryWeights, keyWeights; ///< at the start
   HeadTurns<Cfg> queryTurns[kTiles];
@@ -81,10 +91,18 @@ public:
   LATHE_DEVICE_MEMBER void prefetch() {
     if (left == 0)
       return;
-    rows.copyKeys(at);
-    copyCommit();
-    rows.copyValues(at);
-    copyCommit();
+    keysAhead = valuesAhead = at;
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      rows.copy(rows.keysOf(keysAhead, stage, stage < left));
+      copyCommit();
+      keysAhead = rows.after(keysAhead);
+      if (stage < kAheadValues) {
+        rows.copy(rows.valuesOf(valuesAhead, stage, stage < left));
+        copyCommit();
+        valuesAhead = rows.after(valuesAhead);
+      }
+    }
     queryWeights.load(rows.args.qNorm);
     keyWeights.load(rows.args.kNorm);
 #pragma unroll
@@ -92,35 +110,36 @@ public:
       queryTurns[tile].make(rows.queryPosition(at, tile));
   }
 
-  /// The keys of the next leaf are on their way from the moment when the scores
-  /// of this one are known, its values from when they have been added.
   LATHE_DEVICE_MEMBER void run() {
     if (left > 0)
       start();
-    for (; left > 0; --left) {
-      copyWait<1>();
+    for (int stage = 0; left > 0; --left) {
+      copyWait<kPending>();
       rows.sync();
-      products.score();
+      score(stage);
       rows.sync();
-      const Place next = rows.after(at);
-      if (left > 1)
-        loadKeys(next);
-      copyCommit();
+      if constexpr (!kWeaves) {
+        rows.copy(nextKeys(stage));
+        copyCommit();
+      }
       soften();
-      copyWait<1>();
+      copyWait<kPending>();
       rows.sync();
-      products.addValues(scales());
+      addValues(stage);
       if (rows.plan.endsUnit(at.leaf)) {
         store();
         clear();
       }
       rows.sync();
-      if (left > 1)
-        loadValues(next);
-      copyCommit();
+      if constexpr (!kWeaves) {
+        rows.copy(nextValues(stage));
+        copyCommit();
+      }
+      const Place next = rows.after(at);
       if (left > 1 && next.head != at.head)
         placeQueries(next);
       at = next;
+      stage = stage + 1 < kStages ? stage + 1 : 0;
     }
   }
 
@@ -150,30 +169,71 @@ private:
     for (int tile = 0; tile < kTiles; ++tile)
       placeQuery(at, tile, query[tile], queryWeights, queryTurns[tile]);
     if (fresh) {
-      rows.keepKey(at, key, keyWeights);
-      rows.keepValue(at, value);
+      rows.keepKey(at, 0, key, keyWeights);
+      rows.keepValue(at, 0, value);
+    }
+    Place place = at;
+#pragma unroll 1
+    for (int stage = 1; stage < kStages && stage < left; ++stage) {
+      place = rows.after(place);
+      makeKey(place, stage);
+      if (stage < kAheadValues)
+        makeValue(place, stage);
     }
     rows.sync();
     products.takeQueries();
     clear();
   }
-  LATHE_DEVICE_MEMBER void loadKeys(const Place &next) const {
-    rows.copyKeys(next);
-    if (!rows.makesFresh(next))
+
+  LATHE_DEVICE_MEMBER void score(int stage) {
+    typename Rows::Copies values;
+    if (kWeaves)
+      values = nextValues(stage > 0 ? stage - 1 : kStages - 1);
+    products.score(stage, [&](int part) { rows.copy(values, part); });
+    if (kWeaves)
+      copyCommit();
+  }
+  LATHE_DEVICE_MEMBER void addValues(int stage) {
+    typename Rows::Copies keys;
+    if (kWeaves)
+      keys = nextKeys(stage);
+    products.addValues(stage, scales(),
+                       [&](int part) { rows.copy(keys, part); });
+    if (kWeaves)
+      copyCommit();
+  }
+  /// Copies of the next leaf that has not been asked for, into a stage that
+  /// nobody reads any more.
+  LATHE_DEVICE_MEMBER typename Rows::Copies nextKeys(int stage) {
+    const Place place = keysAhead;
+    keysAhead = rows.after(place);
+    if (left > kStages)
+      makeKey(place, stage);
+    return rows.keysOf(place, stage, left > kStages);
+  }
+  LATHE_DEVICE_MEMBER typename Rows::Copies nextValues(int stage) {
+    const Place place = valuesAhead;
+    valuesAhead = rows.after(place);
+    if (left > kAheadValues)
+      makeValue(place, stage);
+    return rows.valuesOf(place, stage, left > kAheadValues);
+  }
+  /// This warp's new row where it falls in that leaf.
+  LATHE_DEVICE_MEMBER void makeKey(const Place &later, int stage) const {
+    if (!rows.makesFresh(later))
       return;
     Head key;
-    loadHead<Cfg>(rows.newKey(next), key);
+    loadHead<Cfg>(rows.newKey(later), key);
     HeadWeights<Cfg> weights;
     weights.load(rows.args.kNorm);
-    rows.keepKey(next, key, weights);
+    rows.keepKey(later, stage, key, weights);
   }
-  LATHE_DEVICE_MEMBER void loadValues(const Place &next) const {
-    rows.copyValues(next);
-    if (!rows.makesFresh(next))
+  LATHE_DEVICE_MEMBER void makeValue(const Place &later, int stage) const {
+    if (!rows.makesFresh(later))
       return;
     Head value;
-    loadHead<Cfg>(rows.newValue(next), value);
-    rows.keepValue(next, value);
+    loadHead<Cfg>(rows.newValue(later), value);
+    rows.keepValue(later, stage, value);
   }
 
   /// Warp w has row w of each tile.
@@ -212,32 +272,41 @@ private:
   /// row's position, and folds peaks and totals.
   LATHE_DEVICE_MEMBER void soften() {
     constexpr int kPer = Products::kPer;
+    float x[kTiles][kPer], highest[kTiles], all[kTiles];
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const int row = 8 * tile + rows.team.warp;
       const int token = (at.firstRow() + row) / A::kGroup;
       const int visible = rows.position + token + 1 - at.leaf * kLeaf;
-      float x[kPer], highest = kNoScore, all = 0.0f;
-      products.loadScores(row, x);
+      products.loadScores(row, x[tile]);
+      highest[tile] = kNoScore;
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
-        x[i] = kPer * lane() + i < visible ? x[i] : kNoScore;
-        highest = maximum(highest, x[i]);
+        x[tile][i] = kPer * lane() + i < visible ? x[tile][i] : kNoScore;
+        highest[tile] = maximum(highest[tile], x[tile][i]);
       }
-      highest = warpMax(highest);
+    }
+    warpMax(highest);
+    syncWarp();
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
       // Where there is no score, the weight is 0, also if there is none at all.
-      const float base = maximum(highest, kNoScore / 2);
+      const float base = maximum(highest[tile], kNoScore / 2);
+      all[tile] = 0.0f;
 #pragma unroll
       for (int i = 0; i < kPer; ++i) {
-        x[i] = exp2(x[i] - base);
-        all = add(all, x[i]);
+        x[tile][i] = exp2(x[tile][i] - base);
+        all[tile] = add(all[tile], x[tile][i]);
       }
-      syncWarp();
-      products.storeWeights(row, x);
-      Fold f = foldPeak(peak[tile], highest);
-      total[tile] = folded(total[tile], warpSum(all), f);
+      products.storeWeights(8 * tile + rows.team.warp, x[tile]);
+    }
+    warpSum(all);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const Fold f = foldPeak(peak[tile], highest[tile]);
+      total[tile] = folded(total[tile], all[tile], f);
       if (lane() == 0)
-        scales()[row] = f;
+        scales()[8 * tile + rows.team.warp] = f;
     }
   }
 
@@ -287,8 +356,10 @@ LATHE_DEVICE void attentionDecodeCombine(const LatheLaunch &ctx,
                                          const AttentionArgs<Cfg> &args) {
   DecodeCombine<Cfg, DecodePlan<Cfg>::kShape.combineThreads()> stage(
       ctx, sharedMemory());
-  waitForPrevious();
+  // The next launch may fetch what no attention writes while this one awaits
+  // its ranges.
   launchNext();
+  waitForPrevious();
   stage.run(args.out, blockY() * gridX() + blockX(), gridX() * gridY());
 }
 

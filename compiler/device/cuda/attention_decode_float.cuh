@@ -28,7 +28,7 @@ template <class Cfg> class DecodeFloat {
 
   char *const shared;
   const int warp;
-  float sums[kTiles][kPairs][4]; ///< of row 8 tile + lane / 4
+  DecodeSums<kTiles, kPairs> sums; ///< of row 8 tile + lane / 4
 
 public:
   LATHE_DEVICE_MEMBER explicit DecodeFloat(const DecodeTeam &team)
@@ -42,11 +42,16 @@ public:
 
   /// Scores of all rows: a warp has eight positions and every second tile. Two
   /// chains of sums, or each mma waits for the last.
-  LATHE_DEVICE_MEMBER void score() const {
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
     constexpr int kMine = ceilDiv(kTiles, 2);
     const int column = warp % 4 * 8, team = warp / 4;
     const int at = chunksAt<kRowBytes>(lane() / 4);
-    const char *keys = shared + kShape.keysAt() + column * kRowBytes;
+    const char *keys = shared + kShape.keysAt(stage) + column * kRowBytes;
     float s[kMine][2][4] = {};
 #pragma unroll 2
     for (int c = 0; c < A::kChunks; ++c) {
@@ -82,7 +87,13 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
+  template <class Between>
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      between(part);
+    const char *values = shared + kShape.valuesAt(stage);
     const int at = T::valuesAt<kRowBytes>(warp);
 #pragma unroll
     for (int p = 0; p < kPairs; ++p) {
@@ -92,8 +103,7 @@ public:
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         u32 value[4];
-        T::values<kRowBytes>(value, shared + kShape.valuesAt(), at, step,
-                             8 * p);
+        T::values<kRowBytes>(value, values, at, step, 8 * p);
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           Float2 w = *(const Float2 *)(scores(8 * tile + lane() / 4) +
@@ -109,30 +119,22 @@ public:
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float (&sum)[4] = d[tile][i / 2];
-          sums[tile][p][i] =
-              folded(sums[tile][p][i], add(sum[i % 2], sum[i % 2 + 2]), f);
+          sums.at[tile][p][i] =
+              folded(sums.at[tile][p][i], add(sum[i % 2], sum[i % 2 + 2]), f);
         }
       }
     }
   }
 
-  LATHE_DEVICE_MEMBER void clear() {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        sums[tile][i / 4][i % 4] = 0.0f;
-  }
+  LATHE_DEVICE_MEMBER void clear() { sums.clear(); }
   /// Calls store(row, column, sum) for all that this thread has; rows and
   /// columns may be beyond the last.
   template <class F> LATHE_DEVICE_MEMBER void visit(F store) const {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        store(8 * tile + lane() / 4,
-              (warp + i / 4 * 8) * 16 + i % 4 / 2 * 8 + lane() % 4 * 2 + i % 2,
-              sums[tile][i / 4][i % 4]);
+    sums.each([&](int tile, int p, int i) {
+      store(8 * tile + lane() / 4,
+            (warp + 8 * p) * 16 + i / 2 * 8 + lane() % 4 * 2 + i % 2,
+            sums.at[tile][p][i]);
+    });
   }
 
 private:

@@ -34,8 +34,8 @@ template <class Cfg> class DecodeHalf {
 
   char *const shared;
   const int warp;
-  u32 queries[kTiles][kSteps][4]; ///< upper b0, b1, lower b0, b1
-  float sums[kTiles][kPairs][4];  ///< rows of tile 2 q + i % 2
+  u32 queries[kTiles][kSteps][4];  ///< upper b0, b1, lower b0, b1
+  DecodeSums<kTiles, kPairs> sums; ///< rows of tile 2 q + i % 2
 
 public:
   LATHE_DEVICE_MEMBER explicit DecodeHalf(const DecodeTeam &team)
@@ -64,15 +64,43 @@ public:
                    row + 8 * tile * kQueryStride + 32 * stepOf(k));
   }
 
-  LATHE_DEVICE_MEMBER void score() const {
-    // Few sums at a time where registers are short.
-    constexpr int kAtOnce = kTiles < 3 ? 2 : 1;
+  /// between(part) is called for four parts of the work.
+  template <class Between>
+  LATHE_DEVICE_MEMBER void score(int stage, Between between) const {
+    const int matrix = lane() / 8, first = (u32)warp / kParts * 32;
+    const char *keys = shared + kShape.keysAt(stage) + first * kRowBytes;
+    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
+    float s[2][kTiles][4] = {};
 #pragma unroll
-    for (int m = 0; m < 2; m += kAtOnce) {
-      if (m > 0)
-        syncWarp(); // or the compiler does all at once
-      scorePositions<kAtOnce>((u32)warp / kParts * 32 + 16 * m);
+    for (int k = 0; k < kSteps; ++k) {
+      if (hasStep(k)) {
+        u32 key[2][4];
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+          ldmatrix(key[m],
+                   keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
+        // Upper parts of all, then lower ones, so that no mma awaits the last.
+#pragma unroll
+        for (int half = 0; half < 4; half += 2)
+#pragma unroll
+          for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int tile = 0; tile < kTiles; ++tile)
+              mma(s[m][tile], key[m], queries[tile][k][half],
+                  queries[tile][k][half + 1]);
+      }
+#pragma unroll
+      for (int part = 4 * k / kSteps; part < 4 * (k + 1) / kSteps; ++part)
+        between(part);
     }
+    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
   }
 
   /// A lane has positions 2 lane and 2 lane + 1 of a row.
@@ -98,108 +126,59 @@ public:
 
   /// Values, weighted, of one leaf, folded into the sums. Warps that have no
   /// columns do it with whatever follows the row, and do not store it.
-  LATHE_DEVICE_MEMBER void addValues(const Fold *scales) {
-    const int at = Tensor<u16>::valuesAt<kRowBytes>(warp);
-    // Few sums at a time where registers are short.
-    constexpr int kAtOnce = kTiles < 3 ? kPairs : 1;
-#pragma unroll
-    for (int p = 0; p < kPairs; p += kAtOnce) {
-      if (p > 0)
-        syncWarp(); // or the compiler keeps the weights
-      addColumns<kAtOnce>(scales, pieceAfter(at, 16 * p), p);
-    }
-  }
-
-  LATHE_DEVICE_MEMBER void clear() {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4 * kPairs; ++i)
-        sums[tile][i / 4][i % 4] = 0.0f;
-  }
-  /// Calls store(row, column, sum) for all that this thread has; rows and
-  /// columns may be beyond the last.
-  template <class F> LATHE_DEVICE_MEMBER void visit(F store) const {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int p = 0; p < kPairs; ++p)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          store(8 * tile + lane() % 4 * 2 + i % 2,
-                (warp + 8 * p) * 16 + lane() / 4 + i / 2 * 8, sums[tile][p][i]);
-  }
-
-private:
-  /// Scores of kCount times 16 positions from `first` on.
-  template <int kCount>
-  LATHE_DEVICE_MEMBER void scorePositions(int first) const {
+  template <class Between>
+  LATHE_DEVICE_MEMBER void addValues(int stage, const Fold *scales,
+                                     Between between) {
     const int matrix = lane() / 8;
-    const char *keys = shared + kShape.keysAt() + first * kRowBytes;
-    const int at = pieceAt<kRowBytes>(matrix % 2 * 8 + lane() % 8, matrix / 2);
-    float s[kCount][kTiles][4] = {};
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k)
-      if (hasStep(k))
-#pragma unroll
-        for (int m = 0; m < kCount; ++m) {
-          u32 key[4];
-          ldmatrix(key,
-                   keys + m * 16 * kRowBytes + pieceAfter(at, 2 * stepOf(k)));
-#pragma unroll
-          for (int tile = 0; tile < kTiles; ++tile) {
-            const u32(&q)[4] = queries[tile][k];
-            mma(s[m][tile], key, q[0], q[1]);
-            mma(s[m][tile], key, q[2], q[3]);
-          }
-        }
-    float *to = scores(lane() % 4 * 2) + part() * kPart + first + lane() / 4;
-#pragma unroll
-    for (int m = 0; m < kCount; ++m)
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          to[(8 * tile + i % 2) * kScores + 16 * m + i / 2 * 8] = s[m][tile][i];
-  }
-  /// addValues() for some pairs from `first` on, whose values are at `at`.
-  template <int kCount>
-  LATHE_DEVICE_MEMBER void addColumns(const Fold *scales, int at, int first) {
-    const int matrix = lane() / 8;
+    // Transposed, so that columns are rows of the operand.
+    const char *values = shared + kShape.valuesAt(stage);
+    const int at =
+        pieceAt<kRowBytes>(matrix / 2 * 8 + lane() % 8, 2 * warp + matrix % 2);
     const u16 *weights =
         (const u16 *)scores(lane() % 8) + matrix / 2 * 64 + matrix % 2 * 8;
-    float d[kCount][kTiles][4] = {};
+    float d[kTiles][kPairs][4] = {};
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
-      u32 value[kCount][4];
+      u32 value[kPairs][4];
 #pragma unroll
-      for (int p = 0; p < kCount; ++p)
-        Tensor<u16>::values<kRowBytes>(value[p], shared + kShape.valuesAt(), at,
-                                       step, 8 * p);
+      for (int p = 0; p < kPairs; ++p)
+        ldmatrixTransposed(value[p], values + step * 16 * kRowBytes +
+                                         pieceAfter(at, 16 * p));
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         u32 weight[4];
         ldmatrix(weight, weights + 8 * tile * kScores * 2 + 16 * step);
 #pragma unroll
-        for (int p = 0; p < kCount; ++p) {
-          const u32(&v)[4] = value[p];
-          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[0], weight[1]);
-          mma(d[p][tile], {v[0], v[2], v[1], v[3]}, weight[2], weight[3]);
-        }
+        for (int half = 0; half < 4; half += 2)
+#pragma unroll
+          for (int p = 0; p < kPairs; ++p)
+            mma(d[tile][p], value[p], weight[half], weight[half + 1]);
       }
+      between(step);
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const Fold *f = scales + 8 * tile + lane() % 4 * 2;
 #pragma unroll
-      for (int p = 0; p < kCount; ++p)
+      for (int p = 0; p < kPairs; ++p)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float &sum = sums[tile][first + p][i];
-          sum = folded(sum, d[p][tile][i], f[i % 2]);
-        }
+        for (int i = 0; i < 4; ++i)
+          sums.at[tile][p][i] =
+              folded(sums.at[tile][p][i], d[tile][p][i], f[i % 2]);
     }
   }
+
+  LATHE_DEVICE_MEMBER void clear() { sums.clear(); }
+  /// Calls store(row, column, sum) for all that this thread has; rows and
+  /// columns may be beyond the last.
+  template <class F> LATHE_DEVICE_MEMBER void visit(F store) const {
+    sums.each([&](int tile, int p, int i) {
+      store(8 * tile + lane() % 4 * 2 + i % 2,
+            (warp + 8 * p) * 16 + lane() / 4 + i / 2 * 8, sums.at[tile][p][i]);
+    });
+  }
+
+private:
   LATHE_DEVICE_MEMBER int part() const { return warp & (kParts - 1); }
   LATHE_DEVICE_MEMBER int stepOf(int k) const { return part() * kSteps + k; }
   LATHE_DEVICE_MEMBER bool hasStep(int k) const {

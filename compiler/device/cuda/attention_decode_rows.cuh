@@ -29,6 +29,26 @@ struct DecodeTeam {
   }
 };
 
+/// A thread's part of the weighted values: of every tile, four sums in each of
+/// its groups of 16 columns.
+template <int kTiles, int kPairs> struct DecodeSums {
+  float at[kTiles][kPairs][4];
+
+  LATHE_DEVICE_MEMBER void clear() {
+    each([this](int tile, int p, int i) { at[tile][p][i] = 0.0f; });
+  }
+  /// Calls f(tile, pair, i).
+  template <class F> static LATHE_DEVICE_MEMBER void each(F f) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          f(tile, p, i);
+  }
+};
+
 template <class Cfg> class DecodeRows {
   using A = AttentionDims<Cfg>;
   using Kv = typename Cfg::Kv;
@@ -87,12 +107,36 @@ public:
     return Plan::partial(ctx, plan.unitOf(at.leaf), at.kvHead(), row);
   }
 
-  /// Starts the copies of a leaf's rows that this step does not write.
-  LATHE_DEVICE_MEMBER void copyKeys(const Place &at) const {
-    copy(at, keysAt(), args.keys);
+  /// Copies of a leaf's rows, which a thread starts in kParts parts.
+  struct Copies {
+    char *to;
+    const char *from;
+    bool any = false;
+  };
+  static constexpr int kParts = 4;
+
+  /// Those of a leaf, if `wanted`, that this step does not write, into its
+  /// stage.
+  LATHE_DEVICE_MEMBER Copies keysOf(const Place &at, int stage,
+                                    bool wanted) const {
+    return copiesOf(at, keysAt(stage), args.keys, wanted);
   }
-  LATHE_DEVICE_MEMBER void copyValues(const Place &at) const {
-    copy(at, valuesAt(), args.values);
+  LATHE_DEVICE_MEMBER Copies valuesOf(const Place &at, int stage,
+                                      bool wanted) const {
+    return copiesOf(at, valuesAt(stage), args.values, wanted);
+  }
+  static LATHE_DEVICE_MEMBER void copy(const Copies &copies, int part) {
+    if constexpr (kRegular)
+#pragma unroll
+      for (int k = part * kGroups / kParts; k < (part + 1) * kGroups / kParts;
+           ++k)
+        copyAsync16If(copies.any, copies.to + k * kGroupRows * A::kRowBytes,
+                      copies.from + k * kGroupRows * kD * (int)sizeof(Kv));
+  }
+  static LATHE_DEVICE_MEMBER void copy(const Copies &copies) {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part)
+      copy(copies, part);
   }
 
   /// Warp w makes the rows of token w where they fall in this leaf.
@@ -106,17 +150,18 @@ public:
   LATHE_DEVICE_MEMBER const float *newValue(const Place &at) const {
     return args.v + team.warp * Cfg::kVStride + at.kvHead() * kD;
   }
-  LATHE_DEVICE_MEMBER void keepKey(const Place &at, const Head &loaded,
+  LATHE_DEVICE_MEMBER void keepKey(const Place &at, int stage,
+                                   const Head &loaded,
                                    const HeadWeights<Cfg> &weights) const {
     Head key;
     HeadTurns<Cfg> turns;
     turns.make(position + team.warp);
     placeHead<Cfg>(loaded, newKey(at), weights, args.kNorm, turns, 1.0f, key);
-    keep(at, keysAt(), args.keys, key);
+    keep(at, keysAt(stage), args.keys, key);
   }
-  LATHE_DEVICE_MEMBER void keepValue(const Place &at,
+  LATHE_DEVICE_MEMBER void keepValue(const Place &at, int stage,
                                      const Head &loaded) const {
-    keep(at, valuesAt(), args.values, loaded);
+    keep(at, valuesAt(stage), args.values, loaded);
   }
 
   /// Row 8 tile + warp of the pass; rows beyond the last repeat row 0.
@@ -143,11 +188,11 @@ public:
   }
 
 private:
-  LATHE_DEVICE_MEMBER char *keysAt() const {
-    return team.shared + kShape.keysAt();
+  LATHE_DEVICE_MEMBER char *keysAt(int stage) const {
+    return team.shared + kShape.keysAt(stage);
   }
-  LATHE_DEVICE_MEMBER char *valuesAt() const {
-    return team.shared + kShape.valuesAt();
+  LATHE_DEVICE_MEMBER char *valuesAt(int stage) const {
+    return team.shared + kShape.valuesAt(stage);
   }
   LATHE_DEVICE_MEMBER int rowOf(const Place &at, int tile) const {
     return at.firstRow() + 8 * tile + team.warp;
@@ -155,27 +200,30 @@ private:
   LATHE_DEVICE_MEMBER i64 cacheAt(int kvHead) const {
     return (i64)kvHead * ctx.capacity * kD;
   }
-  LATHE_DEVICE_MEMBER void copy(const Place &at, char *tile,
-                                const Kv *cache) const {
-    constexpr int kPer = 4 * A::kChunks, kRows = kShape.threads() / kPer;
-    // Where a thread's pieces have the same place in all its rows, and all rows
-    // are in the cache, one address does for all.
-    if constexpr (kShape.threads() % kPer == 0 && kRows % 8 == 0 &&
-                  kLeaf % kRows == 0 && A::kPieces == kPer)
-      if ((at.leaf + 1) * kLeaf <= position) {
-        const int row = team.thread / kPer, piece = team.thread % kPer;
-        const Kv *from =
-            cache + cacheAt(at.kvHead()) + (i64)(at.leaf * kLeaf + row) * kD;
-        char *to = tile + pieceAt<A::kRowBytes>(row, piece);
-#pragma unroll
-        for (int k = 0; k < kLeaf / kRows; ++k)
-          copyAsync16(to + k * kRows * A::kRowBytes,
-                      (const char *)(from + k * kRows * kD) + piece * 16);
-        return;
-      }
-    copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
-                                           at.leaf * kLeaf, position,
-                                           Cfg::kTokens, team.thread);
+  /// Pieces of a row, and rows that the threads copy at once. A thread's pieces
+  /// have the same place in all its rows where these are regular.
+  static constexpr int kPer = 4 * A::kChunks;
+  static constexpr int kGroupRows = kShape.threads() / kPer;
+  static constexpr int kGroups = kLeaf / kGroupRows;
+  static constexpr bool kRegular =
+      kShape.threads() % kPer == 0 && kGroupRows % 8 == 0 &&
+      kLeaf % kGroupRows == 0 && A::kPieces == kPer;
+
+  /// Where not all rows are in the cache, the copies start here.
+  LATHE_DEVICE_MEMBER Copies copiesOf(const Place &at, char *tile,
+                                      const Kv *cache, bool wanted) const {
+    Copies copies;
+    const int row = team.thread / kPer, piece = team.thread % kPer;
+    copies.any = kRegular && wanted && (at.leaf + 1) * kLeaf <= position;
+    copies.to = tile + pieceAt<A::kRowBytes>(row, piece);
+    copies.from = (const char *)(cache + cacheAt(at.kvHead()) +
+                                 (i64)(at.leaf * kLeaf + row) * kD) +
+                  piece * 16;
+    if (wanted && !copies.any)
+      copyRows<Cfg, kLeaf, kShape.threads()>(tile, cache + cacheAt(at.kvHead()),
+                                             at.leaf * kLeaf, position,
+                                             Cfg::kTokens, team.thread);
+    return copies;
   }
   /// Puts a token's row into the tile and, in the first pass, into the cache.
   LATHE_DEVICE_MEMBER void keep(const Place &at, char *tile, Kv *cache,

@@ -33,6 +33,7 @@ struct AttentionDecodeShape {
   CudaAttentionShape heads;
   int tokens; ///< T, 1 to 8
   int blocks; ///< teams of the first stage; results do not depend on it
+  int stages; ///< leaves that a team has or awaits; nor on this
 
   /// Positions of a leaf: a multiple of 8, and no function of T or `blocks`.
   constexpr int leaf() const { return 128 / heads.kvBytes; }
@@ -64,16 +65,19 @@ struct AttentionDecodeShape {
   /// thread, take several passes over the cache.
   constexpr int passes() const {
     int most = !half() ? 4 : partSteps() > 2 ? 12 / partSteps() : 6;
-    int fit = (kAttentionShared - 2 * leafBytes()) / tileBytes();
+    int fit = (kAttentionShared - stageBytes()) / tileBytes();
     most = fit < most ? fit : most;
     return (rowTiles() + most - 1) / most;
   }
   constexpr int tiles() const { return (rowTiles() + passes() - 1) / passes(); }
 
   constexpr int leafBytes() const { return leaf() * heads.rowBytes(); }
-  constexpr int keysAt() const { return 0; }
-  constexpr int valuesAt() const { return leafBytes(); }
-  constexpr int queriesAt() const { return 2 * leafBytes(); }
+  constexpr int stageBytes() const { return 2 * leafBytes(); }
+  constexpr int keysAt(int stage) const { return stage * stageBytes(); }
+  constexpr int valuesAt(int stage) const {
+    return keysAt(stage) + leafBytes();
+  }
+  constexpr int queriesAt() const { return stages * stageBytes(); }
   constexpr int scoresAt() const {
     return queriesAt() + tiles() * queryBytes();
   }
@@ -83,6 +87,12 @@ struct AttentionDecodeShape {
     return (scalesAt() + tiles() * 8 * 8 + 127) / 128 * 128;
   }
   constexpr int threads() const { return 256; } ///< of a team
+  /// Two stages where a block has the memory: a third brought nothing.
+  constexpr int stagesIn(int bytes) const {
+    AttentionDecodeShape shape = *this;
+    shape.stages = 2;
+    return shape.sharedBytes() <= bytes ? 2 : 1;
+  }
 
   /// A launch whose runs would leave most blocks idle hands out leaves.
   constexpr bool splitsRuns(int runs) const {

@@ -78,6 +78,16 @@ constexpr int deltaStepBlocks(const CudaDeltaShape &s) {
 constexpr int deltaStepShared(const CudaDeltaShape &s, int tokens) {
   return deltaStepTeamBytes(s, tokens);
 }
+/// The same where all blocks could have an SM of their own: so much that no
+/// more than two fit on one, whose blocks may have `most` bytes. Blocks go
+/// where there is room first, which is where the launch before ended first, and
+/// up to four on one SM take as long as one after the other.
+constexpr int deltaStepSharedSpread(const CudaDeltaShape &s, int tokens,
+                                    int most) {
+  const int third = (most / 3 + 127) / 128 * 128;
+  const int needed = deltaStepShared(s, tokens);
+  return needed < third ? third : needed;
+}
 /// Blocks per SM that bound the registers: one may start while another ends.
 /// What is folded in needs more of them.
 constexpr int deltaStepResident(const CudaDeltaShape &s) {

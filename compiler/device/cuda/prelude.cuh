@@ -3,7 +3,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_PRELUDE_CUH
 
-#include "compiler/device/cuda/intrinsics.cuh"
+#include "compiler/device/cuda/intrinsics_math.cuh"
 #include "runtime/base/CudaAbi.h"
 
 namespace lathe {
@@ -74,6 +74,21 @@ LATHE_DEVICE float warpMax(float x) {
   for (int mask = 16; mask > 0; mask /= 2)
     x = maximum(x, shuffleXor(x, mask));
   return x;
+}
+/// Each of several numbers, side by side: alone, a shuffle waits for the last.
+template <int kCount> LATHE_DEVICE void warpSum(float (&x)[kCount]) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2)
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      x[i] += shuffleXor(x[i], mask);
+}
+template <int kCount> LATHE_DEVICE void warpMax(float (&x)[kCount]) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2)
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      x[i] = maximum(x[i], shuffleXor(x[i], mask));
 }
 
 } // namespace lathe

@@ -20,12 +20,14 @@
 
 namespace lathe::difftest {
 
-/// A text whose entries take a LatheLaunch and the same number of pointers.
+/// A text whose entries take a LatheLaunch and the same number of pointers, or
+/// one whose entry is a persistent step.
 struct CudaText {
   std::string name;
   std::string text;
   std::vector<std::string> entries; ///< replace those of the same name
   int operands = 0;
+  bool step = false;
 };
 
 struct CudaCall {
@@ -40,6 +42,13 @@ struct CudaArguments {
   int capacity = 0;
   GuardedMemory scratch, counters;
   std::vector<GuardedMemory *> operands;
+};
+
+/// A launch inside a persistent step, a LatheStage: its operands are indices
+/// into CudaArguments::operands.
+struct CudaStepLaunch {
+  int kernel = 0;
+  std::vector<size_t> operands;
 };
 
 class CudaBackend {
@@ -57,6 +66,12 @@ public:
   /// Runs loaded entries, one after another, over the same arguments.
   virtual Status run(std::span<const CudaCall> calls,
                      CudaArguments &arguments) = 0;
+
+  /// Runs a loaded persistent step, whose blocks wait for each other, over
+  /// `launches`, which have so many stages.
+  virtual Status runStep(const CudaCall &call,
+                         std::span<const CudaStepLaunch> launches, int stages,
+                         CudaArguments &arguments) = 0;
 };
 
 /// What this test binary was linked with, made once: the emulator

@@ -38,7 +38,7 @@ TEST_P(CudaCompile, KernelsCanBeLaunched) {
     GTEST_SKIP() << messageOf(nvrtc.status());
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   auto module = lowerModel(context, GetParam());
-  std::vector<EmittedKernel> kernels = emitForCuda(*module);
+  std::vector<EmittedKernel> kernels = emitForCuda(*module, GetParam().target);
   auto cache = need(ObjectCache::open(LATHE_KERNEL_CACHE));
   auto compiler = need(CudaCompiler::create(
       *nvrtc, need(parseCudaTarget(GetParam().target)), cache.get(), 2));

@@ -9,9 +9,6 @@ using namespace mlir;
 
 namespace lathe::difftest {
 
-/// Far enough for attention to split its positions in many ways.
-static constexpr int64_t kFarthest = 700;
-
 static Shape retarget(Shape shape, const CudaBackend &backend) {
   shape.target = backend.architecture(shape.target);
   return shape;
@@ -35,7 +32,7 @@ static int operandCount(kernel::FuncOp func) {
 
 void CudaHarness::compile() {
   std::vector<CudaText> texts;
-  std::vector<EmittedKernel> kernels = emitForCuda(*module);
+  std::vector<EmittedKernel> kernels = emitForCuda(*module, shape.target);
   for (auto [func, kernel] : llvm::zip(funcs, kernels)) {
     CudaText &text = texts.emplace_back();
     text.name = kernel.name;
@@ -66,8 +63,8 @@ LaunchOperands CudaHarness::operandsFor(kernel::FuncOp func,
   });
 }
 
-static std::vector<CudaCall> callsOf(const EmittedKernel &kernel,
-                                     int64_t tokens, int blocks) {
+std::vector<CudaCall> CudaHarness::callsOf(const EmittedKernel &kernel,
+                                           int64_t tokens, int blocks) {
   std::vector<CudaCall> calls;
   for (const EmittedStage &stage : kernel.stages) {
     CudaCall call{stage.entry, blocks ? blocks : stage.blocks, 1, stage.threads,
@@ -83,7 +80,7 @@ static std::vector<CudaCall> callsOf(const EmittedKernel &kernel,
 std::string CudaHarness::launch(kernel::FuncOp func, LaunchOperands &operands,
                                 int64_t tokens, int64_t position,
                                 int64_t capacity, int blocks) {
-  const EmittedKernel &kernel = emitted.at(func.getSymName().str());
+  const EmittedKernel &kernel = emittedOf(func);
   CudaArguments arguments;
   arguments.step = {int(position), int(tokens)};
   arguments.capacity = int(capacity);
@@ -116,7 +113,7 @@ Comparison CudaHarness::compare(kernel::FuncOp func, int64_t tokens) {
   return comparison;
 }
 
-static bool sameBytes(const GuardedMemory &a, const GuardedMemory &b) {
+bool sameBytes(const GuardedMemory &a, const GuardedMemory &b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 

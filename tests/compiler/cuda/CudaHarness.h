@@ -19,6 +19,8 @@
 
 namespace lathe::difftest {
 
+bool sameBytes(const GuardedMemory &a, const GuardedMemory &b);
+
 class CudaHarness {
 public:
   /// The kernels are those of `shape` for backend.architecture(shape.target).
@@ -41,9 +43,29 @@ public:
   /// of blocks with which a bit differs, or "".
   std::string compareGrids(kernel::FuncOp func);
 
+  /// Runs the decode kernels of `tokens` that can be part of a persistent step,
+  /// each on what the ones before it made, as launches and as the step of
+  /// `blocks` blocks: what differs in a bit, or "".
+  std::string compareEntries(int64_t tokens, int blocks);
+
 private:
+  struct Chain;
+  /// Far enough for attention to split its positions in many ways.
+  static constexpr int64_t kFarthest = 700;
+
+  /// `blocks` replaces the grid that the kernel asks for.
+  static std::vector<CudaCall> callsOf(const EmittedKernel &kernel,
+                                       int64_t tokens, int blocks);
   void compile();
+  const EmittedKernel &emittedOf(kernel::FuncOp func) const {
+    return emitted.at(func.getSymName().str());
+  }
   LaunchOperands operandsFor(kernel::FuncOp func, RandomValues &random);
+  Chain chainFor(int64_t tokens, RandomValues &random);
+  /// Emits and loads the step of these kernels, whose numbers count from 0.
+  EmittedKernel loadStep(const std::vector<kernel::FuncOp> &chain, int blocks);
+  std::string runLaunches(Chain &chain, CudaArguments &arguments);
+  std::string runStep(Chain &chain, CudaArguments &arguments, int blocks);
   /// `blocks` replaces the grid that the kernel asks for. Returns what went
   /// wrong, or "".
   std::string launch(kernel::FuncOp func, LaunchOperands &operands,

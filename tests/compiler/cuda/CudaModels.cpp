@@ -1,6 +1,7 @@
 #include "tests/compiler/cuda/CudaModels.h"
 
 #include "compiler/emit/CudaEmitter.h"
+#include "runtime/base/CudaTarget.h"
 
 namespace lathe::difftest {
 
@@ -211,10 +212,12 @@ std::vector<Shape> cudaShapes() {
   };
 }
 
-std::vector<EmittedKernel> emitForCuda(mlir::ModuleOp module) {
+std::vector<EmittedKernel> emitForCuda(mlir::ModuleOp module,
+                                       std::string_view target) {
+  const int shared = need(parseCudaTarget(target)).sharedPerBlock;
   std::vector<EmittedKernel> kernels;
   for (kernel::FuncOp func : kernelsOf(module)) {
-    auto emitted = emitCudaKernel(func);
+    auto emitted = emitCudaKernel(func, shared);
     if (failed(emitted))
       llvm::report_fatal_error("a kernel cannot be emitted");
     kernels.push_back(std::move(*emitted));

@@ -13,8 +13,10 @@ namespace lathe::difftest {
 /// are split and in NvFp4.
 std::vector<Shape> cudaShapes();
 
-/// The kernels of a lowered model as texts, in its order.
-std::vector<EmittedKernel> emitForCuda(mlir::ModuleOp module);
+/// The kernels of a model that was lowered for `target`, as texts, in its
+/// order.
+std::vector<EmittedKernel> emitForCuda(mlir::ModuleOp module,
+                                       std::string_view target);
 
 } // namespace lathe::difftest
 

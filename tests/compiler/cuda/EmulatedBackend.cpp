@@ -13,8 +13,8 @@ namespace lathe::difftest {
 
 namespace {
 
-/// Each launch takes the next of the emulator's orders of threads, warps and
-/// blocks, so bits that depend on it differ from launch to launch.
+/// Each run takes the next of the emulator's orders of threads, warps and
+/// blocks, so bits that depend on it differ from run to run.
 class EmulatedBackend : public CudaBackend {
 public:
   explicit EmulatedBackend(const std::string &cacheFolder)
@@ -29,17 +29,21 @@ public:
   Status load(std::span<const CudaText> texts, std::string_view arch) override;
   Status run(std::span<const CudaCall> calls,
              CudaArguments &arguments) override;
+  Status runStep(const CudaCall &call, std::span<const CudaStepLaunch> launches,
+                 int stages, CudaArguments &arguments) override;
 
 private:
   using Entry = void (*)(const LatheLaunch *, void *const *);
 
   Status link(const CudaText &text, const std::string &object);
+  Status launch(const CudaCall &call, bool together, CudaArguments &arguments,
+                void *const *args);
 
   std::unique_ptr<ObjectCache> cache;
   std::unique_ptr<KernelCompiler> compiler;
   std::unique_ptr<ObjectLoader> loader;
   std::map<std::string, Entry> entries;
-  unsigned launches = 0;
+  unsigned runs = 0;
 };
 
 } // namespace
@@ -67,29 +71,50 @@ Status EmulatedBackend::load(std::span<const CudaText> texts,
   return absl::OkStatus();
 }
 
-Status EmulatedBackend::run(std::span<const CudaCall> calls,
-                            CudaArguments &arguments) {
+Status EmulatedBackend::launch(const CudaCall &call, bool together,
+                               CudaArguments &arguments, void *const *args) {
   LatheLaunch ctx{&arguments.step,
                   reinterpret_cast<char *>(arguments.scratch.data()),
                   reinterpret_cast<unsigned *>(arguments.counters.data()),
                   arguments.capacity};
+  emulator::Grid grid{.gridX = call.gridX,
+                      .gridY = call.gridY,
+                      .threads = call.threads,
+                      .sharedBytes = call.sharedBytes,
+                      .order = emulator::kOrders[runs % 3],
+                      .seed = runs,
+                      .together = together};
+  const Entry entry = entries.at(call.entry);
+  std::string error = emulator::tryGrid(grid, [&] { entry(&ctx, args); });
+  return error.empty() ? absl::OkStatus()
+                       : internalError(call.entry + ": " + error);
+}
+
+Status EmulatedBackend::run(std::span<const CudaCall> calls,
+                            CudaArguments &arguments) {
   std::vector<void *> args;
   for (GuardedMemory *memory : arguments.operands)
     args.push_back(memory->data());
-  const unsigned launch = launches++;
-  for (const CudaCall &call : calls) {
-    emulator::Grid grid{.gridX = call.gridX,
-                        .gridY = call.gridY,
-                        .threads = call.threads,
-                        .sharedBytes = call.sharedBytes,
-                        .order = emulator::kOrders[launch % 3],
-                        .seed = launch};
-    const Entry entry = entries.at(call.entry);
-    std::string error =
-        emulator::tryGrid(grid, [&] { entry(&ctx, args.data()); });
-    if (!error.empty())
-      return internalError(call.entry + ": " + error);
+  for (const CudaCall &call : calls)
+    LATHE_RETURN_IF_ERROR(launch(call, false, arguments, args.data()));
+  ++runs;
+  return absl::OkStatus();
+}
+
+Status EmulatedBackend::runStep(const CudaCall &call,
+                                std::span<const CudaStepLaunch> launches,
+                                int stages, CudaArguments &arguments) {
+  std::vector<LatheStage> table;
+  for (const CudaStepLaunch &from : launches) {
+    LatheStage &stage = table.emplace_back(LatheStage{});
+    stage.kernel = from.kernel;
+    for (size_t i = 0; i < from.operands.size(); ++i)
+      stage.operands[i] = arguments.operands[from.operands[i]]->data();
   }
+  int count = int(table.size());
+  void *const args[] = {table.data(), &count, &stages};
+  LATHE_RETURN_IF_ERROR(launch(call, true, arguments, args));
+  ++runs;
   return absl::OkStatus();
 }
 

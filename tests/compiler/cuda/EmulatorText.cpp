@@ -51,7 +51,7 @@ struct Inliner {
 };
 } // namespace
 
-/// As intrinsics.cuh decides: from the family or the full feature set on.
+/// As intrinsics_math.cuh decides: from the family or the full feature set on.
 static bool hasE2m1(llvm::StringRef arch) {
   return arch == "sm_120a" || arch.ends_with("f");
 }
@@ -63,6 +63,8 @@ std::string emulatorText(const CudaText &source, std::string_view arch) {
   inliner.paste(source.text);
   for (const std::string &entry : source.entries) {
     std::string call = "*ctx";
+    if (source.step)
+      call += ", (const LatheStage *)args[0], *(int *)args[1], *(int *)args[2]";
     for (int i = 0; i < source.operands; ++i)
       call += ", args[" + std::to_string(i) + "]";
     inliner.result += "extern \"C\" void call_" + entry +

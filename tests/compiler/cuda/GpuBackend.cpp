@@ -25,6 +25,8 @@ public:
   Status load(std::span<const CudaText> texts, std::string_view arch) override;
   Status run(std::span<const CudaCall> calls,
              CudaArguments &arguments) override;
+  Status runStep(const CudaCall &call, std::span<const CudaStepLaunch> launches,
+                 int stages, CudaArguments &arguments) override;
 
 private:
   /// Host memory and its copy on the GPU.
@@ -34,8 +36,23 @@ private:
     cuda::DeviceBuffer device;
   };
 
+  /// What a launch is given: first the LatheStep, the scratch and the counters.
+  struct Mirrors {
+    std::vector<Mirror> all;
+
+    static constexpr size_t kOperands = 3;
+    cuda::DeviceAddress at(size_t i) const { return all[i].device.address(); }
+    LatheLaunch launch(int capacity) const {
+      return {reinterpret_cast<const LatheStep *>(at(0)),
+              reinterpret_cast<char *>(at(1)),
+              reinterpret_cast<unsigned *>(at(2)), capacity};
+    }
+  };
+
   StatusOr<Mirror> upload(void *host, size_t bytes);
-  Status launch(const CudaCall &call, void **arguments);
+  StatusOr<Mirrors> upload(CudaArguments &arguments);
+  Status download(const Mirrors &mirrors);
+  Status launch(const CudaCall &call, bool cooperative, void **arguments);
 
   std::unique_ptr<ObjectCache> cache;
   std::unique_ptr<CudaCompiler> compiler;
@@ -92,7 +109,8 @@ StatusOr<GpuBackend::Mirror> GpuBackend::upload(void *host, size_t bytes) {
   return mirror;
 }
 
-Status GpuBackend::launch(const CudaCall &call, void **arguments) {
+Status GpuBackend::launch(const CudaCall &call, bool cooperative,
+                          void **arguments) {
   LATHE_ASSIGN_OR_RETURN(
       cuda::Function function,
       modules[entries.at(call.entry)].function(call.entry, call.sharedBytes));
@@ -101,15 +119,15 @@ Status GpuBackend::launch(const CudaCall &call, void **arguments) {
                         .gridY = unsigned(call.gridY),
                         .threads = unsigned(call.threads),
                         .dynamicShared = unsigned(call.sharedBytes),
-                        .programmatic = true},
+                        .programmatic = !cooperative,
+                        .cooperative = cooperative},
                        arguments);
 }
 
-Status GpuBackend::run(std::span<const CudaCall> calls,
-                       CudaArguments &arguments) {
-  std::vector<Mirror> mirrors;
+StatusOr<GpuBackend::Mirrors> GpuBackend::upload(CudaArguments &arguments) {
+  Mirrors mirrors;
   auto add = [&](void *host, size_t bytes) -> Status {
-    LATHE_ASSIGN_OR_RETURN(mirrors.emplace_back(), upload(host, bytes));
+    LATHE_ASSIGN_OR_RETURN(mirrors.all.emplace_back(), upload(host, bytes));
     return absl::OkStatus();
   };
   LATHE_RETURN_IF_ERROR(add(&arguments.step, sizeof arguments.step));
@@ -121,24 +139,52 @@ Status GpuBackend::run(std::span<const CudaCall> calls,
   for (GuardedMemory *memory : memories)
     LATHE_RETURN_IF_ERROR(
         add(memory->data(), memory->data() ? memory->all() : 0));
+  return mirrors;
+}
 
-  auto at = [&](size_t i) { return mirrors[i].device.address(); };
-  LatheLaunch ctx{reinterpret_cast<const LatheStep *>(at(0)),
-                  reinterpret_cast<char *>(at(1)),
-                  reinterpret_cast<unsigned *>(at(2)), arguments.capacity};
-  std::vector<cuda::DeviceAddress> operands;
-  for (size_t i = 3; i < mirrors.size(); ++i)
-    operands.push_back(at(i));
-  std::vector<void *> parameters = {&ctx};
-  for (cuda::DeviceAddress &operand : operands)
-    parameters.push_back(&operand);
-  for (const CudaCall &call : calls)
-    LATHE_RETURN_IF_ERROR(launch(call, parameters.data()));
-  for (Mirror &mirror : mirrors)
+Status GpuBackend::download(const Mirrors &mirrors) {
+  for (const Mirror &mirror : mirrors.all)
     if (mirror.bytes > 0)
       LATHE_RETURN_IF_ERROR(stream.copyToHost(
           mirror.host, mirror.device.address(), mirror.bytes));
   return stream.synchronize();
+}
+
+Status GpuBackend::run(std::span<const CudaCall> calls,
+                       CudaArguments &arguments) {
+  LATHE_ASSIGN_OR_RETURN(Mirrors mirrors, upload(arguments));
+  LatheLaunch ctx = mirrors.launch(arguments.capacity);
+  std::vector<cuda::DeviceAddress> operands;
+  for (size_t i = Mirrors::kOperands; i < mirrors.all.size(); ++i)
+    operands.push_back(mirrors.at(i));
+  std::vector<void *> parameters = {&ctx};
+  for (cuda::DeviceAddress &operand : operands)
+    parameters.push_back(&operand);
+  for (const CudaCall &call : calls)
+    LATHE_RETURN_IF_ERROR(launch(call, false, parameters.data()));
+  return download(mirrors);
+}
+
+Status GpuBackend::runStep(const CudaCall &call,
+                           std::span<const CudaStepLaunch> launches, int stages,
+                           CudaArguments &arguments) {
+  LATHE_ASSIGN_OR_RETURN(Mirrors mirrors, upload(arguments));
+  std::vector<LatheStage> table;
+  for (const CudaStepLaunch &from : launches) {
+    LatheStage &stage = table.emplace_back(LatheStage{});
+    stage.kernel = from.kernel;
+    for (size_t i = 0; i < from.operands.size(); ++i)
+      stage.operands[i] = reinterpret_cast<void *>(
+          mirrors.at(Mirrors::kOperands + from.operands[i]));
+  }
+  LATHE_ASSIGN_OR_RETURN(
+      Mirror stored, upload(table.data(), table.size() * sizeof(LatheStage)));
+  LatheLaunch ctx = mirrors.launch(arguments.capacity);
+  cuda::DeviceAddress address = stored.device.address();
+  int count = int(table.size());
+  void *parameters[] = {&ctx, &address, &count, &stages};
+  LATHE_RETURN_IF_ERROR(launch(call, true, parameters));
+  return download(mirrors);
 }
 
 StatusOr<CudaBackend *> theBackend(const std::string &cache) {

@@ -23,7 +23,7 @@ namespace lathe::test {
 /// What the compiler prints. Heads of q stand two heads apart, as in a model
 /// whose queries alternate with gates.
 template <class KvType, int Heads, int KvHeads, int HeadDim, int Rotary,
-          int Tokens = 1, int Blocks = 2, bool Norm = true>
+          int Tokens = 1, int Blocks = 2, bool Norm = true, int Stages = 1>
 struct Config {
   using Kv = KvType;
   static constexpr int kHeads = Heads, kKvHeads = KvHeads;
@@ -35,7 +35,7 @@ struct Config {
   static constexpr int kOutStride = Heads * HeadDim + 16;
   static constexpr float kScale = 0.125f, kNormEps = 1e-6f;
   static constexpr bool kQkNorm = Norm, kNormPlusOne = HeadDim == 256;
-  static constexpr int kTokens = Tokens, kBlocks = Blocks;
+  static constexpr int kTokens = Tokens, kBlocks = Blocks, kStages = Stages;
   static constexpr auto kInvFreq = [] {
     std::array<float, Rotary / 2> f{};
     for (int i = 0; i < Rotary / 2; ++i)
@@ -43,8 +43,8 @@ struct Config {
     return f;
   }();
 
-  template <int T, int B = Blocks>
-  using With = Config<Kv, Heads, KvHeads, HeadDim, Rotary, T, B, Norm>;
+  template <int T, int B = Blocks, int S = Stages>
+  using With = Config<Kv, Heads, KvHeads, HeadDim, Rotary, T, B, Norm, S>;
 };
 
 inline float toFloat(float x) { return x; }

@@ -77,14 +77,18 @@ constexpr double kDecodeError = 1e-5;
 template <class Cfg, int T> void checkDecode(int position, double tolerance) {
   using Many = typename Cfg::template With<T>;
   SCOPED_TRACE(testing::Message() << T << " tokens at " << position);
-  Sequence<Cfg> fresh(position, T), s = fresh, single = fresh, few = fresh;
+  Sequence<Cfg> fresh(position, T), s = fresh, single = fresh, few = fresh,
+                                    ahead = fresh;
   decode<Many>(s, 0, Order::kAscending);
   check(s, tolerance);
   for (int t = 0; t < T; ++t)
     decode<typename Cfg::template With<1>>(single, t, Order::kDescending);
   EXPECT_TRUE(s == single) << "differs from one token at a time";
-  decode<typename Cfg::template With<T, 64>>(few, 0, Order::kShuffled);
+  decode<typename Cfg::template With<T, 64, 2>>(few, 0, Order::kShuffled);
   EXPECT_TRUE(s == few) << "differs when runs are split";
+  decode<typename Cfg::template With<T, Cfg::kBlocks, 3>>(ahead, 0,
+                                                          Order::kDescending);
+  EXPECT_TRUE(s == ahead) << "differs when more is read ahead";
 }
 
 /// Positions around the ends of leaves and runs.

@@ -1,7 +1,8 @@
-//===- Block.h - the block that the emulator runs ---------------*- C++ -*-===//
+//===- Block.h - a block that the emulator runs -----------------*- C++ -*-===//
 //
-// What Emulator.cpp knows about the block: its threads, who waits for whom, and
-// the copies that are under way.
+// What the emulator knows about a block: its threads, who waits for whom, and
+// the copies that are under way. Emulator.cpp runs it; BlockMemory.cpp has its
+// barriers in memory and its copies.
 //
 //===----------------------------------------------------------------------===//
 
@@ -10,8 +11,10 @@
 
 #include "tests/kernels/cuda/emulator/Emulator.h"
 #include "tests/kernels/cuda/emulator/EmulatorTable.h"
+#include "tests/kernels/cuda/emulator/FiberStacks.h"
 
 #include <random>
+#include <string>
 #include <vector>
 
 namespace lathe::emulator {
@@ -34,7 +37,7 @@ struct ThreadSet {
   }
 };
 
-enum class Wait { kNothing, kWarp, kNamed, kBarrier, kReturned };
+enum class Wait { kNothing, kWarp, kNamed, kBarrier, kCount, kReturned };
 
 /// A copyAsync16 of some thread.
 struct AsyncCopy {
@@ -49,6 +52,8 @@ struct Fiber {
   Wait wait;
   int barrier; ///< the named one's id, or an index into Block::barriers
   u32 parity;
+  const u32 *count; ///< in device memory, which may come to be `wanted`
+  u32 wanted;
   std::vector<AsyncCopy> copies; ///< oldest first
   int groups;                    ///< committed so far
   EmulatorWarpgroup warpgroup;
@@ -87,12 +92,8 @@ struct BulkCopy {
 };
 
 struct Block {
-  const std::function<void()> *kernel;
-  Order order;
-  std::minstd_rand random;
-  std::string error;
-  void *hostStack;
-  int threads;
+  int x, y;          ///< of the grid
+  int current;       ///< the thread that runs, or ran last
   int alive;         ///< threads that have not returned
   u32 runnableWarps; ///< those with a runnable lane
   Fiber fibers[kMaxThreads];
@@ -100,7 +101,44 @@ struct Block {
   NamedBarrier named[16];
   std::vector<MemoryBarrier> barriers;
   std::vector<BulkCopy> bulkCopies; ///< not delivered yet
+
+  FiberStacks stacks{kMaxThreads};
+  alignas(1024) char sharedArea[kGuardBytes + kMaxShared + kGuardBytes];
+  char *shared() { return sharedArea + kGuardBytes; }
 };
+
+/// What goes for the whole launch.
+struct Launch {
+  const std::function<void()> *kernel;
+  Order order;
+  std::minstd_rand random;
+  std::string error;
+  void *hostStack;
+  int threads;
+};
+
+extern Block *block; ///< the one that runs
+extern Launch launch;
+extern EmulatorTable state; ///< latheEmulator
+
+/// Ends the launch.
+[[noreturn]] void fail(const std::string &message);
+/// Fails unless that is an aligned part of shared memory.
+void checkShared(const void *p, u64 bytes, u64 alignment, const char *who);
+
+/// Runs others until somebody makes this thread runnable again.
+void suspend(Wait wait, int barrier = 0, u32 parity = 0);
+void wake(ThreadSet &set);
+
+/// See EmulatorTable.
+void barrierInit(u64 *b, int arrivals);
+void barrierArrive(u64 *b, u32 bytes);
+void barrierWait(u64 *b, u32 parity);
+void copyBulk(void *shared, const void *global, u32 bytes, u64 *b);
+void copyAsync16(void *shared, const void *global, bool valid);
+void copyWait(int pending);
+/// Delivers one of the bulk copies, if there is any.
+bool deliverBulkCopy();
 
 } // namespace lathe::emulator
 

@@ -12,7 +12,8 @@
 //
 // The callable runs once for every thread of the grid. A thread is a fiber that
 // runs until it has to wait, so the threads of a block interleave exactly where
-// they cooperate; blocks run one after another. What hardware leaves open is
+// they cooperate; blocks run one after another or, where they may wait for each
+// other (`together`), until they have to wait. What hardware leaves open is
 // decided against the kernel:
 //  - `order` says which lane, which warp and which block is next. A result that
 //    depends on it lacks a barrier: run every kernel with all of kOrders.
@@ -57,7 +58,8 @@ struct Grid {
   int threads = 32;
   int sharedBytes = 0;
   Order order = Order::kAscending;
-  unsigned seed = 1; ///< of kShuffled
+  unsigned seed = 1;     ///< of kShuffled
+  bool together = false; ///< blocks may wait for each other (waitForCount)
 };
 
 /// Runs `thread` for every thread of the grid; says what went wrong, or "".

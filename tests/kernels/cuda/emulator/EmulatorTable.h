@@ -58,6 +58,8 @@ struct EmulatorTable {
                      EmulatorCollective execute);
   /// Barrier `id` of `threads` threads; 0 is that of all threads.
   void (*sync)(int id, int threads);
+  /// Waits until *p, which other blocks add to, is at least `count`.
+  void (*waitForCount)(const u32 *p, u32 count);
 
   void (*copyAsync16)(void *shared, const void *global, bool valid);
   void (*copyCommit)();

@@ -126,6 +126,50 @@ TEST(Emulator, ReportsWhatIsStuck) {
   expectFailure({}, diverged, "thread 3: comes to shuffle, not where its warp");
 }
 
+TEST(Emulator, BlocksWaitForEachOther) {
+  for (Order order : kOrders) {
+    constexpr int kBlocks = 3, kRounds = 4;
+    u32 arrivals = 0;
+    int values[kBlocks] = {};
+    auto kernel = [&] {
+      const int own = lathe::blockX(), next = (own + 1) % kBlocks;
+      int found = 0;
+      for (int round = 0; round < kRounds; ++round) {
+        if (threadX() == 0) {
+          values[own] = found + 1;
+          lathe::signalCount(&arrivals, 1);
+          lathe::waitForCount(&arrivals, (2 * round + 1) * kBlocks);
+        }
+        syncThreads();
+        found = values[next];
+        EXPECT_EQ(found, round + 1);
+        syncThreads();
+        if (threadX() == 0) {
+          lathe::signalCount(&arrivals, 1);
+          lathe::waitForCount(&arrivals, (2 * round + 2) * kBlocks);
+        }
+      }
+    };
+    runGrid({.gridX = kBlocks, .threads = 64, .order = order, .together = true},
+            kernel);
+  }
+}
+
+TEST(Emulator, ReportsACountThatNeverComes) {
+  u32 arrivals = 0;
+  auto kernel = [&] {
+    lathe::signalCount(&arrivals, 1);
+    if (threadX() == 0)
+      lathe::waitForCount(&arrivals, 65);
+  };
+  expectFailure({.gridX = 2, .together = true}, kernel,
+                "deadlock, no thread can run\n"
+                "  0: waits for a count of 65, not 64\n"
+                "  1-31: has returned");
+  arrivals = 0;
+  expectFailure({.gridX = 3}, kernel, "block (0, 0): thread 31: deadlock");
+}
+
 TEST(Emulator, GuardsSharedMemory) {
   Grid grid{.sharedBytes = 100};
   expectFailure(grid, [] { sharedMemory()[100] = 0; }, "behind its shared");

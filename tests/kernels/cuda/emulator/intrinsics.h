@@ -1,7 +1,8 @@
 //===- intrinsics.h - the CUDA intrinsics on a CPU --------------*- C++ -*-===//
 //
-// The functions of compiler/device/cuda/intrinsics.cuh, in its order, for a
-// CPU: included first, it takes that file's place. Emulator.h runs the kernels.
+// The functions of compiler/device/cuda/intrinsics.cuh and intrinsics_math.cuh,
+// in their order, for a CPU: included first, it takes their place. Emulator.h
+// runs the kernels.
 //
 // Header-free, because printed kernels are also compiled in process, where
 // there is neither a header nor a math library: what cannot be said here goes
@@ -16,8 +17,9 @@
 #ifndef LATHE_TESTS_KERNELS_CUDA_EMULATOR_INTRINSICS_H
 #define LATHE_TESTS_KERNELS_CUDA_EMULATOR_INTRINSICS_H
 
-// The device library's own version is to think that it was included.
+// The device library's own versions are to think that they were included.
 #define LATHE_COMPILER_DEVICE_CUDA_INTRINSICS_CUH
+#define LATHE_COMPILER_DEVICE_CUDA_INTRINSICS_MATH_CUH
 
 #include "tests/kernels/cuda/emulator/EmulatorTable.h"
 
@@ -119,10 +121,8 @@ LATHE_DEVICE void fenceDevice() {}
 LATHE_DEVICE void signalCount(u32 *p, u32 value) {
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
 }
-/// Blocks run one after the other: only a grid of one block may wait.
 LATHE_DEVICE void waitForCount(const u32 *p, u32 count) {
-  if (*p < count)
-    latheEmulator->fail("waitForCount: nobody is left to signal");
+  latheEmulator->waitForCount(p, count);
 }
 LATHE_DEVICE u32 atomicAddDevice(u32 *p, u32 value) {
   return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
@@ -180,6 +180,10 @@ LATHE_DEVICE Float4 loadFresh(const Float4 *p) {
 LATHE_DEVICE void copyAsync16(void *shared, const void *global,
                               bool valid = true) {
   latheEmulator->copyAsync16(shared, global, valid);
+}
+LATHE_DEVICE void copyAsync16If(bool wanted, void *shared, const void *global) {
+  if (wanted)
+    copyAsync16(shared, global);
 }
 LATHE_DEVICE void copyCommit() { latheEmulator->copyCommit(); }
 template <int kPending> LATHE_DEVICE void copyWait() {
