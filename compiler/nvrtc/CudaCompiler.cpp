@@ -31,6 +31,7 @@ public:
 
 private:
   CacheKey keyOf(const CudaSource &source) const;
+  StatusOr<CompiledImage> compileOnce(const CudaSource &source) const;
   Status image(const CudaSource &source, CompiledImage &result);
   std::optional<CompiledImage> cached(const CacheKey &key);
   void store(const CacheKey &key, const CompiledImage &image);
@@ -72,8 +73,9 @@ CacheKey CudaCompiler::Impl::keyOf(const CudaSource &source) const {
   std::string flags;
   for (const std::string &option : options)
     absl::StrAppend(&flags, option, "\n");
-  return cacheKey({"cuda", nvrtc->fingerprint(), target.arch, flags,
-                   device::cudaFilesHash(), source.name, source.text});
+  return cacheKey({"cuda, spills tried twice", nvrtc->fingerprint(),
+                   target.arch, flags, device::cudaFilesHash(), source.name,
+                   source.text});
 }
 
 std::optional<CompiledImage> CudaCompiler::Impl::cached(const CacheKey &key) {
@@ -102,6 +104,30 @@ Status CudaCompiler::Impl::check(const CudaSource &source,
   return absl::OkStatus();
 }
 
+static int spillBytes(const CompiledImage &image) {
+  int bytes = 0;
+  for (const EntryResources &entry : image.resources)
+    bytes += entry.spillBytes;
+  return bytes;
+}
+
+/// With and, where registers do not suffice, without the optimisations that
+/// start loads early: a load that waits costs less than a value in memory.
+StatusOr<CompiledImage>
+CudaCompiler::Impl::compileOnce(const CudaSource &source) const {
+  LATHE_ASSIGN_OR_RETURN(
+      CompiledImage best,
+      nvrtc->compile(source, target.arch, device::cudaFiles(), options));
+  if (spillBytes(best) == 0)
+    return best;
+  std::vector<std::string> plain = options;
+  plain.push_back("--ptxas-options=-O1");
+  LATHE_ASSIGN_OR_RETURN(
+      CompiledImage other,
+      nvrtc->compile(source, target.arch, device::cudaFiles(), plain));
+  return spillBytes(other) < spillBytes(best) ? other : best;
+}
+
 Status CudaCompiler::Impl::image(const CudaSource &source,
                                  CompiledImage &result) {
   CacheKey key = keyOf(source);
@@ -109,9 +135,7 @@ Status CudaCompiler::Impl::image(const CudaSource &source,
   if (hit) {
     result = *std::move(hit);
   } else {
-    LATHE_ASSIGN_OR_RETURN(
-        result,
-        nvrtc->compile(source, target.arch, device::cudaFiles(), options));
+    LATHE_ASSIGN_OR_RETURN(result, compileOnce(source));
     LATHE_RETURN_IF_ERROR(check(source, result));
     store(key, result);
   }

@@ -71,6 +71,13 @@ struct MatvecShape {
     return groups;
   }
   constexpr bool fits() const { return slices() <= warps; }
+  /// Of a warp that multiplies. A single group is zero without a register.
+  constexpr int groupOf(int warp) const {
+    return groups() == 1 ? 0 : warp / slices();
+  }
+  constexpr int sliceOf(int warp) const {
+    return groups() == 1 ? warp : warp % slices();
+  }
   /// Warps that do multiply.
   constexpr int workers() const { return groups() * slices(); }
   /// Warps that may multiply, those that finish, and the one that fetches.

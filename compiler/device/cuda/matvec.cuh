@@ -84,7 +84,7 @@ public:
   LATHE_DEVICE_MEMBER SliceX<kTokens> input(Norm norm, F f) const {
     SliceX<kTokens> x;
     MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
-                        warpId % kShape.slices())
+                        kShape.sliceOf(warpId))
         .fill(x, norm, Team(), partialScales(), f);
     return x;
   }
@@ -93,8 +93,7 @@ public:
   template <class Reader>
   LATHE_DEVICE_MEMBER void multiply(Reader &ring,
                                     const SliceX<kTokens> &x) const {
-    const int group = warpId / kShape.slices(),
-              slice = warpId % kShape.slices(),
+    const int group = kShape.groupOf(warpId), slice = kShape.sliceOf(warpId),
               first = Readers::first(Readers::of(warpId));
     // Beyond four tokens registers are short: the list waits in shared memory.
     const PieceList mine = piecesOf(group);

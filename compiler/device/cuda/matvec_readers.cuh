@@ -19,11 +19,11 @@ template <MatvecShape kShape> struct QuarterReaders {
   static constexpr int kCount = kShape.groups() * kMatvecQuarters;
 
   LATHE_DEVICE_MEMBER static int of(int warp) {
-    const int slice = warp % kShape.slices();
+    const int slice = kShape.sliceOf(warp);
     int quarter = 0;
     for (int q = 1; q < kMatvecQuarters; ++q)
       quarter += slice >= kShape.quarter(q);
-    return warp / kShape.slices() * kMatvecQuarters + quarter;
+    return kShape.groupOf(warp) * kMatvecQuarters + quarter;
   }
   LATHE_DEVICE_MEMBER static int group(int reader) {
     return reader / kMatvecQuarters;
@@ -48,10 +48,10 @@ template <MatvecShape kShape> struct WarpReaders {
   LATHE_DEVICE_MEMBER static int of(int warp) { return warp; }
   LATHE_DEVICE_MEMBER static int firstWarp(int reader) { return reader; }
   LATHE_DEVICE_MEMBER static int group(int reader) {
-    return reader / kShape.slices();
+    return kShape.groupOf(reader);
   }
   LATHE_DEVICE_MEMBER static int first(int reader) {
-    return reader % kShape.slices();
+    return kShape.sliceOf(reader);
   }
   LATHE_DEVICE_MEMBER static int end(int reader) { return first(reader) + 1; }
 };
