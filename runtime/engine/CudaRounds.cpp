@@ -165,6 +165,7 @@ Status CudaEngine::queueRound(int64_t drafts, RoundPart part, int *count) {
 Status CudaEngine::prepareRound(int32_t token, int64_t drafts) {
   LatheRound round{};
   round.accepted = int(backlog.rows - 1);
+  round.base = int(backlog.base);
   std::fill_n(round.chosen, kMaxStepTokens, token);
   std::ranges::copy(backlog.tokens, round.chosen);
   round.forcedCount =
@@ -179,6 +180,9 @@ Status CudaEngine::prepareRound(int32_t token, int64_t drafts) {
 
 StatusOr<Round> CudaEngine::draftAndVerify(int32_t token, int64_t drafts) {
   // The rows that the MTP layer waits for must be the trunk's last output.
+  if (const int64_t last = nextPosition - lastRunStart;
+      last <= drafts + 1 && 2 * last <= backlog.rows)
+    LATHE_RETURN_IF_ERROR(feedMtp(last));
   const PlannedEntry *mtp = plan.find("mtp", drafts + 1);
   if (lastRunStart != backlog.first || backlog.rows > lastHidden.rows ||
       backlog.rows > drafts + 1 || !mtp || mtp->prefill)
