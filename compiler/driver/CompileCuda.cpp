@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 static constexpr char kRuntimeName[] = "runtime";
 static constexpr char kRuntimeText[] =
     "#include \"compiler/device/cuda/runtime.cu\"\n"
+    "#include \"compiler/device/cuda/measure.cu\"\n"
     "#include \"compiler/device/cuda/sample.cu\"\n"
     "#include \"compiler/device/cuda/round.cu\"\n";
 

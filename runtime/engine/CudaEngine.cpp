@@ -57,6 +57,12 @@ Status CudaEngine::loadModules(const CudaImages &images) {
   LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
   LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
   LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
+  for (auto [name, kernel] :
+       {std::pair{"nothing", &nothingKernel}, {"hold", &holdKernel}}) {
+    LATHE_ASSIGN_OR_RETURN(*kernel, runtime.function(name));
+    const int all = owner.device().sharedPerBlock - kernel->staticShared;
+    LATHE_ASSIGN_OR_RETURN(*kernel, runtime.function(name, all));
+  }
   LATHE_ASSIGN_OR_RETURN(
       sampleHighest, runtime.function("sample_highest", kSampleSharedBytes));
   LATHE_ASSIGN_OR_RETURN(sampleWeigh,
@@ -174,6 +180,10 @@ Status CudaEngine::launch(const PlannedEntry &entry,
       continue;
     cuda::LaunchShape shape;
     shape.gridX = unsigned(planned.blocks);
+    if (bindings.sms > 0 && planned.grain > 0)
+      shape.gridX = unsigned(std::clamp(bindings.sms / planned.grain, 1,
+                                        planned.blocks / planned.grain) *
+                             planned.grain);
     if (planned.tokensPerBlock > 0)
       shape.gridY = unsigned((tokens + planned.tokensPerBlock - 1) /
                              planned.tokensPerBlock);
@@ -181,7 +191,9 @@ Status CudaEngine::launch(const PlannedEntry &entry,
     shape.dynamicShared = unsigned(planned.dynamicShared);
     // The first launch follows a copy, which it cannot overlap.
     shape.programmatic = options.programmatic && *count > 0;
-    LATHE_RETURN_IF_ERROR(stream.launch(stage.function, shape, arguments));
+    LATHE_RETURN_IF_ERROR(
+        bindings.empty ? stream.launch(nothingKernel, shape, nullptr)
+                       : stream.launch(stage.function, shape, arguments));
     ++*count;
   }
   return absl::OkStatus();

@@ -17,6 +17,7 @@
 #include "runtime/cuda/Stream.h"
 #include "runtime/engine/CudaMemory.h"
 #include "runtime/engine/Engine.h"
+#include "runtime/engine/SmHold.h"
 #include "runtime/memory/WeightSource.h"
 #include "runtime/memory/WeightStore.h"
 
@@ -76,14 +77,27 @@ public:
 
   // Measuring. Times are medians in seconds.
 
-  /// One play of the entry's launches for `tokens`, back to back; `kernel`
-  /// limits it to the launches of one kernel of the plan (-1: all).
   struct Timing {
     double seconds = 0; ///< of all the launches together
     int launches = 0;   ///< CUDA entries, stages counted
   };
+  struct TimeOptions {
+    int repetitions = 10;
+    /// So many multiprocessors are free (hold()); 0: all. A grid that fills
+    /// them shrinks with them, if PlannedStage::grain allows.
+    int sms = 0;
+    /// Launch something of the same shape that does nothing.
+    bool empty = false;
+  };
+  /// One play of the entry's launches for `tokens`, back to back; `kernel`
+  /// limits it to the launches of one kernel of the plan (-1: all).
   StatusOr<Timing> time(std::string_view function, int64_t tokens,
-                        int32_t kernel, int repetitions);
+                        int32_t kernel, const TimeOptions &options);
+  /// The first `launches` of PlannedLaunch of a step, trunk and head; the
+  /// choice of one token as well when there are no more.
+  StatusOr<Timing> timeFirst(int64_t tokens, int64_t launches, int repetitions);
+  /// Leaves `sms` multiprocessors to whatever is timed while the result lives.
+  StatusOr<std::unique_ptr<SmHold>> hold(int sms);
   /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
   /// Whether steps of `tokens` run as one persistent kernel.
@@ -110,6 +124,8 @@ private:
     cuda::DeviceAddress inputs[2] = {0, 0};
     cuda::DeviceAddress step = 0;
     std::string_view only{}; ///< of a kernel, stages whose entry ends so
+    int sms = 0;             ///< as TimeOptions::sms
+    bool empty = false;      ///< as TimeOptions::empty
   };
 
   CudaEngine(cuda::Context &context, const Plan &plan,
@@ -190,7 +206,7 @@ private:
   std::vector<cuda::Module> modules;
   std::vector<Kernel> kernels;
   cuda::Module runtime;
-  cuda::Function advance, readKernel;
+  cuda::Function advance, readKernel, nothingKernel, holdKernel;
   cuda::Function sampleHighest, sampleWeigh, sampleChoose;
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;

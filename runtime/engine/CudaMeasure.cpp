@@ -96,7 +96,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
 
 StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
                                               int64_t tokens, int32_t kernel,
-                                              int repetitions) {
+                                              const TimeOptions &options) {
   const PlannedEntry *entry = plan.find(function, tokens);
   if (!entry)
     return internalError("the plan has no entry \"" + std::string(function) +
@@ -105,9 +105,45 @@ StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return launchAll(*entry, tokens, kernel, {}, &count);
+    return launchAll(*entry, tokens, kernel,
+                     {.sms = options.sms, .empty = options.empty}, &count);
+  }));
+  return timeGraph(graph, count, options.repetitions);
+}
+
+StatusOr<CudaEngine::Timing>
+CudaEngine::timeFirst(int64_t tokens, int64_t launches, int repetitions) {
+  const PlannedEntry *entries[] = {plan.find("trunk", tokens),
+                                   plan.find("head", tokens)};
+  if (!entries[0] || !entries[1])
+    return internalError("the plan has no step of " + std::to_string(tokens) +
+                         " tokens");
+  for (const PlannedEntry *entry : entries)
+    LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, nextPosition));
+  devicePosition = -1;
+  int count = 0;
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
+    int64_t left = launches;
+    Bindings bindings;
+    for (const PlannedEntry *entry : entries) {
+      for (const PlannedLaunch &planned : entry->launches)
+        if (left-- > 0)
+          LATHE_RETURN_IF_ERROR(
+              launch(*entry, planned, tokens, bindings, &count));
+      bindings.inputs[0] =
+          reinterpret_cast<DeviceAddress>(outputOf(*entry, tokens).data);
+    }
+    if (left <= 0)
+      return absl::OkStatus();
+    return queueChoice(bindings.inputs[0], *entries[0], &count);
   }));
   return timeGraph(graph, count, repetitions);
+}
+
+StatusOr<std::unique_ptr<SmHold>> CudaEngine::hold(int sms) {
+  LATHE_RETURN_IF_ERROR(stream.synchronize());
+  nextSlot = 0;
+  return SmHold::create(owner, holdKernel, sms);
 }
 
 StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,

@@ -59,6 +59,7 @@ struct BenchOptions {
   int repetitions = 3;
   std::vector<double> accept; ///< forced acceptance; empty: as it comes
   bool json = false, ledger = false;
+  std::string ledgerPage; ///< GPU: write the ledger as HTML here too
   bool markdown = true; ///< what `json` is not
 };
 

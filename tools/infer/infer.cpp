@@ -161,7 +161,13 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  verb->add_flag("--ledger", o.ledger, "Print the time of every kernel too");
+  verb->add_flag(
+      "--ledger", o.ledger,
+      "Print where the time goes too: every kernel, on a GPU what it "
+      "waits for");
+  verb->add_option("--ledger-html", o.ledgerPage,
+                   "GPU: write the ledger to this file too, as a page with a "
+                   "timeline of each step");
   auto *json = verb->add_flag("--json", o.json, "One JSON object");
   verb->add_flag("--md", o.markdown, "A Markdown table (default)")
       ->excludes(json);

@@ -72,7 +72,7 @@ protected:
   CudaImages images() const {
     CudaImages images;
     images["runtime"] =
-        cuda::fakeImage(90, {"advance", "read", "pack", "fill", "fill_floats",
+        cuda::fakeImage(90, {"advance", "read", "nothing", "hold", "pack", "fill", "fill_floats",
                              "fill_bf16", "sample_highest", "sample_weigh",
                              "sample_choose", "round_row", "round_accept"});
     images["embed"] = cuda::fakeImage(90, {"embed"});

@@ -1,0 +1,198 @@
+#include "tools/infer/MeasureLedger.h"
+
+#include "tools/infer/StepBytes.h"
+
+#include <algorithm>
+#include <map>
+
+namespace lathe::cli {
+
+namespace {
+
+constexpr int kRepetitions = 10, kOfThePieces = 5;
+
+/// Multiplies of the multiprocessors that a stage has to itself.
+constexpr int kFewer[] = {2, 4};
+
+using Space = PlannedOperand::Space;
+
+/// "layers.3.mlp.gate_proj.weight": "gate_proj".
+std::string lastName(std::string name) {
+  constexpr std::string_view kSuffix = ".weight";
+  if (name.ends_with(kSuffix))
+    name.resize(name.size() - kSuffix.size());
+  return name.substr(name.rfind('.') + 1);
+}
+
+/// What a launch reads, for people.
+std::string describe(const Plan &plan, const PlannedLaunch &launch) {
+  std::string text;
+  auto add = [&](const std::string &name) {
+    text += (text.empty() ? "" : ", ") + name;
+  };
+  for (const PlannedOperand &operand : launch.operands) {
+    const size_t index = size_t(operand.value);
+    if (operand.space == Space::Weight &&
+        (plan.weights[index].layout == Layout::Tiles ||
+         plan.weights[index].layout == Layout::Rows))
+      add(lastName(plan.weights[index].name));
+    if (operand.space == Space::State)
+      add(plan.states[index].kind == StateKind::Kv     ? "KV cache"
+          : plan.states[index].kind == StateKind::Conv ? "convolution state"
+                                                       : "recurrent state");
+  }
+  return text;
+}
+
+bool readsCache(const Plan &plan, const PlannedLaunch &launch) {
+  return std::ranges::any_of(
+      launch.operands, [&](const PlannedOperand &operand) {
+        return operand.space == Space::State &&
+               plan.states[size_t(operand.value)].kind == StateKind::Kv;
+      });
+}
+
+/// Fills in a ledger, stage by stage.
+class Measurer {
+public:
+  Measurer(CudaEngine &engine, const Plan &plan, Ledger &ledger)
+      : engine(engine), plan(plan), ledger(ledger),
+        sms(plan.profile.sms > 0 ? plan.profile.sms
+                                 : engine.context().device().sms) {}
+
+  Status run() {
+    for (const char *function : {"trunk", "head"})
+      LATHE_RETURN_IF_ERROR(list(function));
+    list("choice", {}, {.kernel = -1});
+    engine.skipTo(ledger.depth);
+    LATHE_RETURN_IF_ERROR(timeInStep());
+    LATHE_RETURN_IF_ERROR(timeAlone());
+    LATHE_RETURN_IF_ERROR(timeOnFewer());
+    return timeWithoutCache();
+  }
+
+private:
+  /// What a stage is in the plan; kernel -1: the choice.
+  struct Source {
+    std::string function;
+    int32_t kernel;
+    bool readsCache = false;
+  };
+
+  Status list(const std::string &function) {
+    const PlannedEntry *entry = plan.find(function, ledger.tokens);
+    if (!entry || entry->prefill)
+      return internalError("the plan has no " + function + " of " +
+                           std::to_string(ledger.tokens) + " tokens");
+    for (const PlannedLaunch &launch : entry->launches)
+      list(function, describe(plan, launch), launch);
+    return absl::OkStatus();
+  }
+
+  /// One more call, of a stage that may be known.
+  void list(const std::string &function, const std::string &what,
+            const PlannedLaunch &launch) {
+    const int32_t kernel = launch.kernel;
+    auto [found, fresh] =
+        known.emplace(std::pair(function, kernel), int(ledger.stages.size()));
+    ledger.order.push_back(found->second);
+    if (fresh) {
+      sources.push_back({function, kernel, readsCache(plan, launch)});
+      LedgerStage &stage = ledger.stages.emplace_back();
+      stage.section = function;
+      stage.what = what;
+      stage.kernel = kernel < 0 ? "sample" : plan.kernels[size_t(kernel)].name;
+      stage.bytes = launchBytes(plan, launch, ledger.depth);
+      if (kernel >= 0)
+        stage.registers = plan.kernels[size_t(kernel)].stages.back().registers;
+    }
+    ++ledger.stages[size_t(found->second)].calls;
+  }
+
+  /// A call adds to the step what the step takes longer when it ends behind the
+  /// call instead of before it.
+  Status timeInStep() {
+    CudaEngine::Timing before;
+    for (size_t i = 0; i < ledger.order.size(); ++i) {
+      LATHE_ASSIGN_OR_RETURN(
+          CudaEngine::Timing until,
+          engine.timeFirst(ledger.tokens, int64_t(i) + 1, kOfThePieces));
+      LedgerStage &stage = ledger.stages[size_t(ledger.order[i])];
+      stage.times.inStep += (until.seconds - before.seconds) / stage.calls;
+      stage.launches += until.launches - before.launches;
+      before = until;
+    }
+    return absl::OkStatus();
+  }
+
+  /// Of one call.
+  StatusOr<double> time(size_t index, CudaEngine::TimeOptions options) {
+    options.repetitions = kRepetitions;
+    LATHE_ASSIGN_OR_RETURN(CudaEngine::Timing timing,
+                           engine.time(sources[index].function, ledger.tokens,
+                                       sources[index].kernel, options));
+    return timing.seconds / ledger.stages[index].calls;
+  }
+
+  Status timeAlone() {
+    for (size_t i = 0; i < sources.size(); ++i) {
+      StageTimes &times = ledger.stages[i].times;
+      times.alone = times.inStep;
+      if (sources[i].kernel < 0)
+        continue;
+      LATHE_ASSIGN_OR_RETURN(times.alone, time(i, {}));
+      LATHE_ASSIGN_OR_RETURN(times.empty, time(i, {.empty = true}));
+      times.onSms = {{sms, times.alone}};
+    }
+    return absl::OkStatus();
+  }
+
+  Status timeOnFewer() {
+    for (int fewer : kFewer) {
+      const int free = std::max(sms / fewer, 1);
+      LATHE_ASSIGN_OR_RETURN(std::unique_ptr<SmHold> hold, engine.hold(free));
+      for (size_t i = 0; i < sources.size(); ++i) {
+        if (sources[i].readsCache || ledger.stages[i].bytes == 0)
+          continue;
+        LATHE_ASSIGN_OR_RETURN(double seconds, time(i, {.sms = free}));
+        ledger.stages[i].times.onSms.push_back({free, seconds});
+      }
+      LATHE_RETURN_IF_ERROR(hold->check());
+    }
+    return absl::OkStatus();
+  }
+
+  Status timeWithoutCache() {
+    engine.skipTo(0);
+    for (size_t i = 0; i < sources.size(); ++i)
+      if (sources[i].readsCache) {
+        LATHE_ASSIGN_OR_RETURN(ledger.stages[i].times.withoutCache,
+                               time(i, {}));
+      }
+    engine.skipTo(ledger.depth);
+    return absl::OkStatus();
+  }
+
+  CudaEngine &engine;
+  const Plan &plan;
+  Ledger &ledger;
+  const int sms;
+  std::vector<Source> sources; ///< by stage
+  std::map<std::pair<std::string, int32_t>, int> known;
+};
+
+} // namespace
+
+StatusOr<Ledger> measureLedger(CudaEngine &engine, const Plan &plan,
+                               int64_t tokens, int64_t depth,
+                               double bandwidth) {
+  Ledger ledger;
+  ledger.device = engine.context().device().name;
+  ledger.tokens = tokens;
+  ledger.depth = depth;
+  ledger.bandwidth = bandwidth;
+  LATHE_RETURN_IF_ERROR(Measurer(engine, plan, ledger).run());
+  return ledger;
+}
+
+} // namespace lathe::cli
