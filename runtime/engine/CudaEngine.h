@@ -102,9 +102,20 @@ public:
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
   /// Whether steps of `tokens` run as one persistent kernel.
   bool isPersistent(int64_t tokens) const;
-  /// Parts of a round, as its graph has them. REQUIRES: startMtp().
+  /// Parts of a round, as its graph has them.
   enum class RoundPart : uint8_t { Drafts, Verify, Accept, All };
-  StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions);
+  /// What a round consists of, in order: launches of the plan, and a few more.
+  struct RoundCall {
+    RoundPart part;
+    std::string_view function; ///< of the plan; "row", "choice", "accept"
+    const PlannedLaunch *launch = nullptr; ///< null for those
+  };
+  /// REQUIRES of these: startMtp(), a plan with rounds of `drafts`.
+  StatusOr<std::vector<RoundCall>> roundCalls(int64_t drafts);
+  /// One part of a round, or as much of all of it as the first `calls` make up,
+  /// starting from a cold L2 cache.
+  StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions,
+                             size_t calls = SIZE_MAX);
   /// Bytes per second at which the GPU reads its weights.
   StatusOr<double> readBandwidth();
   /// Moves the position without computing: what lies in the states is used.
@@ -184,15 +195,31 @@ private:
   Status settleStates();
 
   cuda::DeviceAddress roundAt(size_t offset) const;
-  Status queueDrafts(int64_t drafts, int *count);
-  Status queueVerify(int64_t drafts, int *count);
-  Status queueAccept(int64_t drafts, int *count);
-  Status queueRound(int64_t drafts, RoundPart part, int *count);
+  /// What of a round is to be queued, and what was.
+  struct RoundQueue {
+    RoundPart part = RoundPart::All;
+    size_t calls = SIZE_MAX;
+    std::vector<RoundCall> seen{}; ///< all of them, queued or not
+    int launches = 0;
+    bool take(const RoundCall &call);
+  };
+  Status queueEntry(const PlannedEntry &entry, RoundPart part,
+                    const Bindings &bindings, RoundQueue &queue);
+  Status queueRow(const PlannedEntry &mtp, RoundQueue &queue);
+  Status queueRoundChoice(const Choosing &choosing, RoundPart part,
+                          RoundQueue &queue);
+  Status queueDrafts(int64_t drafts, RoundQueue &queue);
+  Status queueVerify(int64_t drafts, RoundQueue &queue);
+  Status queueAccept(int64_t drafts, RoundQueue &queue);
+  Status queueRound(int64_t drafts, RoundQueue &queue);
   Status prepareRound(int32_t token, int64_t drafts);
   RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
   StatusOr<RowsView> toHost(RowsView rows) override;
+  /// With `cold`, other weights are read before each repetition, so that what
+  /// the graph reads first is not in the L2 cache.
   StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
-                             int repetitions);
+                             int repetitions, bool cold = false);
+  Status readWeights(int64_t bytes, int64_t *read);
 
   cuda::Context &owner;
   const CudaEngineOptions options;

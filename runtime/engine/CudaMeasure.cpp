@@ -13,6 +13,9 @@ using cuda::DeviceAddress;
 /// The entry of a prompt's kernel that folds in pending tokens.
 static constexpr std::string_view kSettleSuffix = "_settle";
 
+/// More than any L2 cache holds.
+static constexpr int64_t kColdBytes = 256 << 20;
+
 /// What a state holds as floats, in the order that Engine::state() promises.
 static std::vector<float> decode(const PlannedState &state,
                                  const std::vector<std::byte> &bytes,
@@ -77,11 +80,15 @@ StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
 }
 
 StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
-                                                   int count, int repetitions) {
+                                                   int count, int repetitions,
+                                                   bool cold) {
   LATHE_ASSIGN_OR_RETURN(cuda::Event start, cuda::Event::create(owner, true));
   LATHE_ASSIGN_OR_RETURN(cuda::Event end, cuda::Event::create(owner, true));
   std::vector<double> seconds;
   for (int i = -2; i < repetitions; ++i) { // the first two warm up
+    int64_t read = 0;
+    if (cold)
+      LATHE_RETURN_IF_ERROR(readWeights(kColdBytes, &read));
     LATHE_RETURN_IF_ERROR(start.record(stream));
     LATHE_RETURN_IF_ERROR(stream.launch(graph));
     LATHE_RETURN_IF_ERROR(end.record(stream));
@@ -166,21 +173,31 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
   return timeGraph(graph, count, repetitions);
 }
 
-StatusOr<double> CudaEngine::readBandwidth() {
-  // As many whole rounds of the kernel's loop as the weights have.
+/// Queues a reading of the first `bytes` of the weights, or of fewer: whole
+/// rounds of the kernel's loop.
+Status CudaEngine::readWeights(int64_t bytes, int64_t *read) {
   const unsigned blocks = unsigned(4 * owner.device().sms), threads = 512;
   const int64_t round = int64_t(blocks) * threads * 8;
-  long long vectors = layout.weightBytes / 16 / round * round;
+  long long vectors =
+      std::min(bytes, layout.weightBytes) / 16 / round * round;
+  *read = vectors * 16;
   if (vectors == 0)
-    return internalError("the weights are too small to measure a bandwidth");
+    return absl::OkStatus();
   DeviceAddress from = buffer.address(), sink = from + layout.sampling;
   void *arguments[] = {&from, &vectors, &sink};
+  return stream.launch(readKernel, {.gridX = blocks, .threads = threads},
+                       arguments);
+}
+
+StatusOr<double> CudaEngine::readBandwidth() {
+  int64_t bytes = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return stream.launch(readKernel, {.gridX = blocks, .threads = threads},
-                         arguments);
+    return readWeights(layout.weightBytes, &bytes);
   }));
+  if (bytes == 0)
+    return internalError("the weights are too small to measure a bandwidth");
   LATHE_ASSIGN_OR_RETURN(Timing timing, timeGraph(graph, 1, 9));
-  return double(vectors) * 16 / timing.seconds;
+  return double(bytes) / timing.seconds;
 }
 
 } // namespace lathe

@@ -11,6 +11,7 @@
 #include "tools/infer/BenchRounds.h"
 #include "tools/infer/LedgerPage.h"
 #include "tools/infer/MeasureLedger.h"
+#include "tools/infer/RoundLedger.h"
 #include "tools/infer/StepBytes.h"
 
 #include <nlohmann/json.hpp>
@@ -268,6 +269,15 @@ Status benchCuda(const BenchOptions &options, LoadedModel &model) {
       LATHE_RETURN_IF_ERROR(
           add(benchStep(engine, tokens, depth, 20, bandwidth, plan)));
   }
+  std::vector<RoundLedger> roundLedgers;
+  if (options.ledger && model.spec.mode == SpecOptions::Mode::Mtp)
+    for (int64_t depth : options.depths) {
+      LATHE_ASSIGN_OR_RETURN(auto ledger,
+                             measureRound(engine, plan, model.spec.drafts,
+                                          depth, bandwidth));
+      report["round_ledger"].push_back(toJson(ledger));
+      roundLedgers.push_back(std::move(ledger));
+    }
   std::vector<Ledger> ledgers;
   if (options.ledger || !options.ledgerPage.empty())
     LATHE_RETURN_IF_ERROR(
@@ -277,6 +287,8 @@ Status benchCuda(const BenchOptions &options, LoadedModel &model) {
     return absl::OkStatus();
   }
   printTable(report);
+  for (const RoundLedger &ledger : roundLedgers)
+    std::printf("\n%s", tableOf(ledger).c_str());
   for (const Ledger &ledger : ledgers)
     std::printf("\n%s", ledgerTable(ledger).c_str());
   return absl::OkStatus();

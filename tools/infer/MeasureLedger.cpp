@@ -16,34 +16,6 @@ constexpr int kFewer[] = {2, 4};
 
 using Space = PlannedOperand::Space;
 
-/// "layers.3.mlp.gate_proj.weight": "gate_proj".
-std::string lastName(std::string name) {
-  constexpr std::string_view kSuffix = ".weight";
-  if (name.ends_with(kSuffix))
-    name.resize(name.size() - kSuffix.size());
-  return name.substr(name.rfind('.') + 1);
-}
-
-/// What a launch reads, for people.
-std::string describe(const Plan &plan, const PlannedLaunch &launch) {
-  std::string text;
-  auto add = [&](const std::string &name) {
-    text += (text.empty() ? "" : ", ") + name;
-  };
-  for (const PlannedOperand &operand : launch.operands) {
-    const size_t index = size_t(operand.value);
-    if (operand.space == Space::Weight &&
-        (plan.weights[index].layout == Layout::Tiles ||
-         plan.weights[index].layout == Layout::Rows))
-      add(lastName(plan.weights[index].name));
-    if (operand.space == Space::State)
-      add(plan.states[index].kind == StateKind::Kv     ? "KV cache"
-          : plan.states[index].kind == StateKind::Conv ? "convolution state"
-                                                       : "recurrent state");
-  }
-  return text;
-}
-
 bool readsCache(const Plan &plan, const PlannedLaunch &launch) {
   return std::ranges::any_of(
       launch.operands, [&](const PlannedOperand &operand) {
@@ -85,7 +57,7 @@ private:
       return internalError("the plan has no " + function + " of " +
                            std::to_string(ledger.tokens) + " tokens");
     for (const PlannedLaunch &launch : entry->launches)
-      list(function, describe(plan, launch), launch);
+      list(function, readsOf(plan, launch), launch);
     return absl::OkStatus();
   }
 

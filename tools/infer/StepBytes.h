@@ -5,6 +5,8 @@
 
 #include "runtime/artifact/Plan.h"
 
+#include <string>
+
 namespace lathe::cli {
 
 /// Bytes that one launch's operands must move with `depth` positions cached:
@@ -12,7 +14,10 @@ namespace lathe::cli {
 double launchBytes(const Plan &plan, const PlannedLaunch &launch,
                    int64_t depth);
 
-/// Of a whole step of `tokens`, trunk and head.
+/// The weights and states that a launch reads, for people.
+std::string readsOf(const Plan &plan, const PlannedLaunch &launch);
+
+/// Bytes of a whole step of `tokens`, trunk and head.
 double stepBytes(const Plan &plan, int64_t tokens, int64_t depth);
 
 } // namespace lathe::cli

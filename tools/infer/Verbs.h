@@ -65,6 +65,8 @@ struct BenchOptions {
 
 struct PlanOptions {
   ModelOptions model;
+  std::string target; ///< an architecture that need not be there; empty: the
+                      ///< device's
   bool json = false;
 };
 

@@ -178,6 +178,9 @@ static void addPlan(CLI::App &app, PlanOptions &o) {
       app.add_subcommand("plan", "Print the memory table, load nothing");
   o.model.spec = "auto";
   addModelOptions(verb, o.model, true);
+  verb->add_option("--target", o.target,
+                   "For a GPU that need not be there: sm_90a or another "
+                   "architecture");
   verb->add_flag("--json", o.json, "JSON instead of a table");
 }
 

@@ -131,6 +131,29 @@ TEST_F(CudaRoundTest, TokensTakenBackAreDraftedAnew) {
   EXPECT_EQ(all[6], (SeenToken{7, 16}));
 }
 
+TEST_F(CudaRoundTest, ARoundIsDraftsThenVerificationThenAcceptance) {
+  using Part = CudaEngine::RoundPart;
+  auto engine = ready();
+  const auto calls = *engine->roundCalls(kDrafts);
+  EXPECT_TRUE(std::ranges::is_sorted(calls, {}, &CudaEngine::RoundCall::part));
+  // The layer thrice, of two launches; a head and a choice behind each; a row.
+  EXPECT_EQ(std::ranges::count(calls, Part::Drafts,
+                               &CudaEngine::RoundCall::part),
+            3 * 4 + 1);
+  EXPECT_EQ(calls.back().part, Part::Accept);
+}
+
+TEST_F(CudaRoundTest, ThePartsOfARoundAreAllOfIt) {
+  using Part = CudaEngine::RoundPart;
+  auto engine = ready();
+  int launches = 0;
+  for (Part part : {Part::Drafts, Part::Verify, Part::Accept})
+    launches += engine->timeRound(kDrafts, part, 1)->launches;
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1)->launches, launches);
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1, 0)->launches, 0);
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1, 1)->launches, 1);
+}
+
 TEST_F(CudaRoundTest, WithALimitTheLayerBeginsAnewBehindAGap) {
   auto engine = ready();
   engine->limitMtp(kMaxStepTokens);
