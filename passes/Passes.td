@@ -31,12 +31,16 @@ def DraftHead : Pass<"draft-head", "::mlir::ModuleOp"> {
     that drafts may propose, rounded to the format. What it costs in exactness
     changes how often drafts are accepted, never what is generated.
 
+    int8 has no kernels of its own: 16 h + l, two digits of four bits, are two
+    columns of an int4 weight, the high digits of all columns before the low
+    ones, and the linear reads its input twice.
+
     Runs on graph functions, before fuse-kernels.
   }];
   let options = [
     Option<"rows", "rows", "int64_t", "0", "Tokens that drafts may propose">,
     Option<"format", "format", "std::string", "\"full\"",
-           "int4, nvfp4, or full: as the head">];
+           "int8, int4, nvfp4, or full: as the head">];
 }
 
 def FuseKernels : Pass<"fuse-kernels", "::mlir::ModuleOp"> {

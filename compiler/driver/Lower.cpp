@@ -138,6 +138,7 @@ static void chooseDraftHead(ModuleOp module, const CompileOptions &options,
   if (pipeline.draftFormat != "full") {
     desc.format = WeightFormat::NvFp4; // the sizes of int4 are about the same
     desc.group = 16;
+    desc.cols *= pipeline.draftFormat == "int8" ? 2 : 1;
   }
   pipeline.draftRows = options.draftVocab < 0
                            ? draftRowsByCost(desc, stepBytes(module))

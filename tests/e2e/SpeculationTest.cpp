@@ -76,9 +76,11 @@ TEST(Speculation, Int4TextIsTheSame) {
 
 TEST(Speculation, TheDraftHeadDoesNotChangeTheText) {
   Build build = kReplay;
-  build.draftHead = "nvfp4";
   build.draftVocab = 700;
-  expectSameText(demoModel(), build, 4);
+  for (const char *head : {"nvfp4", "int8"}) {
+    build.draftHead = head;
+    expectSameText(demoModel(), build, 4);
+  }
 }
 
 TEST(Speculation, TextOfFloatWeightsIsTheSame) {

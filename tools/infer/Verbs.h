@@ -35,7 +35,8 @@ struct ModelOptions {
   std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
   bool noOverlap = false;         ///< GPU: kernels strictly one after another
   std::string spec = "none";      ///< see runtime/engine/Speculator.h
-  std::string draftHead;  ///< "full", "int4", "nvfp4"; "": by the head's bits
+  /// "full", "int8", "int4", "nvfp4"; "": by the head's bits
+  std::string draftHead;
   std::string draftVocab; ///< a count or a file of ids; "": by cost
   bool quiet = false;
 };

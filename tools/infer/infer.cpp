@@ -82,9 +82,9 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
           "ngram:8 out of the text so far; never changes the text")
       ->capture_default_str();
   verb->add_option("--draft-head", model.draftHead,
-                   "The head that drafts use: full, int4 or nvfp4; default: "
+                   "The head that drafts use: full, int8, int4 or nvfp4; default: "
                    "full where the head has 4 bits, else int4")
-      ->check(CLI::IsMember({"full", "int4", "nvfp4"}));
+      ->check(CLI::IsMember({"full", "int8", "int4", "nvfp4"}));
   verb->add_option("--draft-vocab", model.draftVocab,
                    "How many tokens drafts choose from, or the file of infer "
                    "tune-vocab; default: by cost");
