@@ -43,7 +43,8 @@ struct DraftHead : impl::DraftHeadBase<DraftHead> {
   using DraftHeadBase::DraftHeadBase;
 
   void runOnOperation() override {
-    if (!llvm::is_contained({"full", "int8", "int4", "nvfp4"}, format.getValue())) {
+    if (!llvm::is_contained({"full", "int8", "int4", "nvfp4"},
+                            format.getValue())) {
       getOperation().emitError()
           << "format: expected full, int8, int4 or nvfp4, found "
           << format.getValue();

@@ -56,6 +56,7 @@ Status CudaEngine::loadModules(const CudaImages &images) {
   };
   LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
   LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
+  LATHE_ASSIGN_OR_RETURN(deliver, runtime.function("deliver"));
   LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
   for (auto [name, kernel] :
        {std::pair{"nothing", &nothingKernel}, {"hold", &holdKernel}}) {
@@ -102,8 +103,8 @@ Status CudaEngine::allocate() {
       logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
   LATHE_ASSIGN_OR_RETURN(readBack,
                          cuda::PinnedBuffer::allocate(owner, size_t(logits)));
-  LATHE_ASSIGN_OR_RETURN(choice, cuda::PinnedBuffer::allocate(
-                                     owner, 2 * kMaxStepTokens * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(
+      choice, cuda::PinnedBuffer::allocate(owner, size_t(kChoiceBytes)));
   LATHE_ASSIGN_OR_RETURN(
       roundBack, cuda::PinnedBuffer::allocate(owner, sizeof(LatheRound)));
   LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
@@ -302,16 +303,19 @@ Status CudaEngine::captureStep() {
   LATHE_ASSIGN_OR_RETURN(stepGraph, stream.capture([&]() -> Status {
     int count = 0;
     LATHE_RETURN_IF_ERROR(queueStep(1, &count));
-    LATHE_RETURN_IF_ERROR(
-        queueChoice(reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data),
-                    *trunk, &count));
-    LATHE_RETURN_IF_ERROR(stream.copyOnDevice(
-        trunkInput(), buffer.address() + layout.sampling + kChoiceAt,
-        sizeof(int)));
-    DeviceAddress step = stepAddress(*trunk);
-    int tokens = 1;
-    void *arguments[] = {&step, &tokens};
-    return stream.launch(advance, {.threads = 32}, arguments);
+    const DeviceAddress logits =
+        reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data);
+    DeviceAddress choices = buffer.address() + layout.sampling + kChoiceAt;
+    LATHE_RETURN_IF_ERROR(queueChoosing({logits, 1, stepAddress(*trunk), false,
+                                         choices, choices + kChoiceBytes / 2},
+                                        &count));
+    DeviceAddress step = stepAddress(*trunk), input = trunkInput();
+    DeviceAddress host = choice.address();
+    int words = int(kChoiceBytes / sizeof(int));
+    void *arguments[] = {&step, &input, &choices, &host, &words};
+    return stream.launch(advance,
+                         {.threads = 32, .programmatic = options.programmatic},
+                         arguments);
   }));
   return stepGraph.upload(stream);
 }

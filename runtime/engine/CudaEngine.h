@@ -233,7 +233,7 @@ private:
   std::vector<cuda::Module> modules;
   std::vector<Kernel> kernels;
   cuda::Module runtime;
-  cuda::Function advance, readKernel, nothingKernel, holdKernel;
+  cuda::Function advance, deliver, readKernel, nothingKernel, holdKernel;
   cuda::Function sampleHighest, sampleWeigh, sampleChoose;
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;

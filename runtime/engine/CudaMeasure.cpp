@@ -178,8 +178,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
 Status CudaEngine::readWeights(int64_t bytes, int64_t *read) {
   const unsigned blocks = unsigned(4 * owner.device().sms), threads = 512;
   const int64_t round = int64_t(blocks) * threads * 8;
-  long long vectors =
-      std::min(bytes, layout.weightBytes) / 16 / round * round;
+  long long vectors = std::min(bytes, layout.weightBytes) / 16 / round * round;
   *read = vectors * 16;
   if (vectors == 0)
     return absl::OkStatus();

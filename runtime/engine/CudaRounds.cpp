@@ -79,8 +79,7 @@ DeviceAddress CudaEngine::roundAt(size_t offset) const {
 /// Whether `call`, which comes next in the round, is to be queued.
 bool CudaEngine::RoundQueue::take(const RoundCall &call) {
   seen.push_back(call);
-  return seen.size() <= calls &&
-         (part == RoundPart::All || part == call.part);
+  return seen.size() <= calls && (part == RoundPart::All || part == call.part);
 }
 
 Status CudaEngine::queueEntry(const PlannedEntry &entry, RoundPart part,
@@ -94,9 +93,8 @@ Status CudaEngine::queueEntry(const PlannedEntry &entry, RoundPart part,
 
 Status CudaEngine::queueRoundChoice(const Choosing &choosing, RoundPart part,
                                     RoundQueue &queue) {
-  return queue.take({part, "choice"})
-             ? queueChoosing(choosing, &queue.launches)
-             : absl::OkStatus();
+  return queue.take({part, "choice"}) ? queueChoosing(choosing, &queue.launches)
+                                      : absl::OkStatus();
 }
 
 static DeviceAddress addressOf(RowsView rows) {
@@ -112,9 +110,9 @@ Status CudaEngine::queueRow(const PlannedEntry &mtp, RoundQueue &queue) {
   int vectors = int(activationStride(mtp.inputs[1].width) / 4);
   void *arguments[] = {&round, &rows, &hidden, &vectors};
   ++queue.launches;
-  return stream.launch(
-      roundRow, {.threads = 256, .programmatic = options.programmatic},
-      arguments);
+  return stream.launch(roundRow,
+                       {.threads = 256, .programmatic = options.programmatic},
+                       arguments);
 }
 
 /// The drafts into the trunk's tokens from the second one on.
@@ -172,15 +170,14 @@ Status CudaEngine::queueAccept(int64_t drafts, RoundQueue &queue) {
   if (!queue.take({RoundPart::Accept, "accept"}))
     return absl::OkStatus();
   DeviceAddress round = roundAt(0), tokens = trunkInput();
+  DeviceAddress host = roundBack.address();
   int number = int(drafts);
-  void *arguments[] = {&round, &tokens, &number};
-  LATHE_RETURN_IF_ERROR(
-      stream.launch(roundAccept,
-                    {.threads = 32,
-                     .programmatic = options.programmatic && queue.launches > 0},
-                    arguments));
-  ++queue.launches;
-  return stream.copyToHost(roundBack.data(), round, sizeof(LatheRound));
+  void *arguments[] = {&round, &tokens, &number, &host};
+  const bool first = queue.launches++ == 0;
+  return stream.launch(
+      roundAccept,
+      {.threads = 32, .programmatic = options.programmatic && !first},
+      arguments);
 }
 
 Status CudaEngine::queueRound(int64_t drafts, RoundQueue &queue) {
@@ -272,9 +269,9 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeRound(int64_t drafts,
   devicePosition = -1;
   placed = {};
   RoundQueue queue{.part = part, .calls = calls};
-  LATHE_ASSIGN_OR_RETURN(
-      cuda::GraphExec graph,
-      stream.capture([&] { return queueRound(drafts, queue); }));
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
+    return queueRound(drafts, queue);
+  }));
   return timeGraph(graph, queue.launches, repetitions, /*cold=*/true);
 }
 

@@ -180,7 +180,8 @@ std::string MemoryPlan::table() const {
   add("total", total);
   if (rounds.drafts > 0) {
     add("of it, to draft", rounds.mtp);
-    add(("of it, " + std::to_string(rounds.drafts) + " draft positions").c_str(),
+    add(("of it, " + std::to_string(rounds.drafts) + " draft positions")
+            .c_str(),
         rounds.positions);
     add("  each", rounds.positions / rounds.drafts);
   }

@@ -124,8 +124,8 @@ void quantizeInt8Row(std::span<const float> x, int group, uint8_t *codes,
     scales[g] = floatToF16(16 * scale);
     scales[groups + g] = half;
     for (size_t i = 0; i < values.size(); ++i) {
-      const int q = int(std::lrint(
-          std::clamp(values[i] / scale, -kLargest, kLargest)));
+      const int q =
+          int(std::lrint(std::clamp(values[i] / scale, -kLargest, kLargest)));
       const int h = (q + 8) >> 4, l = q - 16 * h;
       const int shift = i % 2 == 0 ? 0 : 4;
       const size_t at = (g * size_t(group) + i) / 2;

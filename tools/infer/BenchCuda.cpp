@@ -272,9 +272,9 @@ Status benchCuda(const BenchOptions &options, LoadedModel &model) {
   std::vector<RoundLedger> roundLedgers;
   if (options.ledger && model.spec.mode == SpecOptions::Mode::Mtp)
     for (int64_t depth : options.depths) {
-      LATHE_ASSIGN_OR_RETURN(auto ledger,
-                             measureRound(engine, plan, model.spec.drafts,
-                                          depth, bandwidth));
+      LATHE_ASSIGN_OR_RETURN(
+          auto ledger,
+          measureRound(engine, plan, model.spec.drafts, depth, bandwidth));
       report["round_ledger"].push_back(toJson(ledger));
       roundLedgers.push_back(std::move(ledger));
     }
