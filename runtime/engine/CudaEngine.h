@@ -112,8 +112,9 @@ public:
   };
   /// REQUIRES of these: startMtp(), a plan with rounds of `drafts`.
   StatusOr<std::vector<RoundCall>> roundCalls(int64_t drafts);
-  /// One part of a round, or as much of all of it as the first `calls` make up,
-  /// starting from a cold L2 cache.
+  /// One part of a round, or as much of all of it as the first `calls` make up:
+  /// behind a round whose drafts all held, so that there is most to catch up
+  /// with, and with a cold L2 cache.
   StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions,
                              size_t calls = SIZE_MAX);
   /// Bytes per second at which the GPU reads its weights.
@@ -215,10 +216,10 @@ private:
   Status prepareRound(int32_t token, int64_t drafts);
   RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
   StatusOr<RowsView> toHost(RowsView rows) override;
-  /// With `cold`, other weights are read before each repetition, so that what
-  /// the graph reads first is not in the L2 cache.
+  /// `before` comes before each repetition and is not timed.
   StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
-                             int repetitions, bool cold = false);
+                             int repetitions,
+                             const std::function<Status()> &before = nullptr);
   Status readWeights(int64_t bytes, int64_t *read);
 
   cuda::Context &owner;

@@ -13,9 +13,6 @@ using cuda::DeviceAddress;
 /// The entry of a prompt's kernel that folds in pending tokens.
 static constexpr std::string_view kSettleSuffix = "_settle";
 
-/// More than any L2 cache holds.
-static constexpr int64_t kColdBytes = 256 << 20;
-
 /// What a state holds as floats, in the order that Engine::state() promises.
 static std::vector<float> decode(const PlannedState &state,
                                  const std::vector<std::byte> &bytes,
@@ -79,16 +76,15 @@ StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
   return std::vector<float>();
 }
 
-StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
-                                                   int count, int repetitions,
-                                                   bool cold) {
+StatusOr<CudaEngine::Timing>
+CudaEngine::timeGraph(const cuda::GraphExec &graph, int count, int repetitions,
+                      const std::function<Status()> &before) {
   LATHE_ASSIGN_OR_RETURN(cuda::Event start, cuda::Event::create(owner, true));
   LATHE_ASSIGN_OR_RETURN(cuda::Event end, cuda::Event::create(owner, true));
   std::vector<double> seconds;
   for (int i = -2; i < repetitions; ++i) { // the first two warm up
-    int64_t read = 0;
-    if (cold)
-      LATHE_RETURN_IF_ERROR(readWeights(kColdBytes, &read));
+    if (before)
+      LATHE_RETURN_IF_ERROR(before());
     LATHE_RETURN_IF_ERROR(start.record(stream));
     LATHE_RETURN_IF_ERROR(stream.launch(graph));
     LATHE_RETURN_IF_ERROR(end.record(stream));

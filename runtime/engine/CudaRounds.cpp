@@ -262,17 +262,24 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeRound(int64_t drafts,
                                                    RoundPart part,
                                                    int repetitions,
                                                    size_t calls) {
-  backlog.first = nextPosition - 1;
-  backlog.rows = 1;
-  backlog.tokens.clear();
-  LATHE_RETURN_IF_ERROR(prepareRound(13, drafts));
-  devicePosition = -1;
-  placed = {};
+  constexpr int32_t kToken = 13;
+  constexpr int64_t kMoreThanTheL2Cache = 256 << 20;
+  const int64_t tokens = drafts + 1;
+  skipTo(std::max(nextPosition, tokens));
+  backlog.first = nextPosition - tokens;
+  backlog.rows = pendingTokens = tokens;
+  backlog.tokens.assign(size_t(drafts), kToken);
   RoundQueue queue{.part = part, .calls = calls};
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
     return queueRound(drafts, queue);
   }));
-  return timeGraph(graph, queue.launches, repetitions, /*cold=*/true);
+  auto timing = timeGraph(graph, queue.launches, repetitions, [&]() -> Status {
+    int64_t read = 0;
+    LATHE_RETURN_IF_ERROR(prepareRound(kToken, drafts));
+    return readWeights(kMoreThanTheL2Cache, &read);
+  });
+  skipTo(nextPosition);
+  return timing;
 }
 
 } // namespace lathe
