@@ -12,7 +12,8 @@ namespace lathe::cli {
 Status plan(const PlanOptions &options) {
   MemoryPlan memory;
   int64_t available = 0;
-  LATHE_RETURN_IF_ERROR(planOnly(options.model, options.target, memory, available).status());
+  LATHE_RETURN_IF_ERROR(
+      planOnly(options.model, options.target, memory, available).status());
   if (options.json) {
     nlohmann::ordered_json json{{"schema_version", 1},
                                 {"context", memory.context},

@@ -61,7 +61,7 @@ struct BenchOptions {
   std::vector<double> accept; ///< forced acceptance; empty: as it comes
   bool json = false, ledger = false;
   std::string ledgerPage; ///< GPU: write the ledger as HTML here too
-  bool markdown = true; ///< what `json` is not
+  bool markdown = true;   ///< what `json` is not
 };
 
 struct PlanOptions {

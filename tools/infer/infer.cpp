@@ -81,9 +81,10 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
           "Drafts per round: auto, none, mtp:1 to mtp:7, or ngram:1 to "
           "ngram:8 out of the text so far; never changes the text")
       ->capture_default_str();
-  verb->add_option("--draft-head", model.draftHead,
-                   "The head that drafts use: full, int8, int4 or nvfp4; default: "
-                   "full where the head has 4 bits, else int4")
+  verb->add_option(
+          "--draft-head", model.draftHead,
+          "The head that drafts use: full, int8, int4 or nvfp4; default: "
+          "full where the head has 4 bits, else int4")
       ->check(CLI::IsMember({"full", "int8", "int4", "nvfp4"}));
   verb->add_option("--draft-vocab", model.draftVocab,
                    "How many tokens drafts choose from, or the file of infer "

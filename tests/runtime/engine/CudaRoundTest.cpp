@@ -137,9 +137,9 @@ TEST_F(CudaRoundTest, ARoundIsDraftsThenVerificationThenAcceptance) {
   const auto calls = *engine->roundCalls(kDrafts);
   EXPECT_TRUE(std::ranges::is_sorted(calls, {}, &CudaEngine::RoundCall::part));
   // The layer thrice, of two launches; a head and a choice behind each; a row.
-  EXPECT_EQ(std::ranges::count(calls, Part::Drafts,
-                               &CudaEngine::RoundCall::part),
-            3 * 4 + 1);
+  EXPECT_EQ(
+      std::ranges::count(calls, Part::Drafts, &CudaEngine::RoundCall::part),
+      3 * 4 + 1);
   EXPECT_EQ(calls.back().part, Part::Accept);
 }
 

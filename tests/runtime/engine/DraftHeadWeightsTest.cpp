@@ -71,8 +71,7 @@ TEST_F(DraftHeadWeightsTest, RowsAreRoundedToFourBits) {
 
 TEST_F(DraftHeadWeightsTest, EightBitsAreTwoDigitsSideBySide) {
   auto full = source.weight("lm_head", bf16);
-  auto found =
-      read(bf16, {WeightFormat::Int4, 3, 2 * kWidth, 128, false}, ids);
+  auto found = read(bf16, {WeightFormat::Int4, 3, 2 * kWidth, 128, false}, ids);
   ASSERT_TRUE(found.ok()) << messageOf(found.status());
   for (size_t i = 0; i < ids.size(); ++i) {
     std::vector<float> digits(2 * kWidth), sum;
