@@ -20,12 +20,14 @@ static constexpr double kHopedCost = 0.1;
 static constexpr double kMargin = 1.1;
 /// The most debt of a source: a share of the time so far, and a few plain
 /// rounds to begin with. Gains are saved up for a few plain rounds only.
-static constexpr double kDebtShare = 0.005, kDebtRounds = 1.5, kSavedRounds = 6;
+static constexpr double kDebtShare = 0.003, kDebtRounds = 1.5, kSavedRounds = 6;
 /// Rounds after which a cost that was measured once is in doubt; twice as many
 /// for each time more.
 static constexpr int64_t kDoubtRounds = 32;
-/// A round this much slower than its like was disturbed by something else.
-static constexpr double kDisturbed = 1.5;
+/// A round this much slower than its like was disturbed by something else, and
+/// so it was if it seems to have cost so many plain rounds more than it
+/// brought.
+static constexpr double kDisturbed = 1.5, kMostCharge = 5;
 
 void DraftPolicy::Cost::add(double sample, int64_t round) {
   lastRound = round;
@@ -134,8 +136,9 @@ void DraftPolicy::record(DraftChoice choice, int64_t accepted, double seconds,
   Source &source = sources[size_t(choice.source)];
   source.costs[size_t(choice.drafts)].add(seconds, rounds);
   if (choice.drafts > 0) {
-    source.owed += std::min(seconds, kDisturbed * costOf(choice)) + extra -
-                   double(accepted + 1) * plain().seconds;
+    const double spent = std::min(seconds, kDisturbed * costOf(choice)) + extra;
+    source.owed += std::min(spent - double(accepted + 1) * plain().seconds,
+                            kMostCharge * plain().seconds);
     source.owed = std::max(source.owed, -kSavedRounds * plain().seconds);
   }
   for (Source &any : sources)

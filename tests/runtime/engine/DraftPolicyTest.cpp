@@ -122,6 +122,8 @@ TEST(DraftPolicy, ExtraTimeIsADebt) {
   play({0.9, perDraft(0.1)}, 100, true, false, policy);
   ASSERT_EQ(policy.choose(true, false).drafts, 1);
   policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
+  policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
+  policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
   EXPECT_EQ(policy.choose(true, false).drafts, 0);
   EXPECT_EQ(policy.choose(false, true).drafts, 1) << "another source's debt";
 }
