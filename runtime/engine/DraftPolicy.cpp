@@ -20,7 +20,7 @@ static constexpr double kHopedCost = 0.1;
 static constexpr double kMargin = 1.1;
 /// The most debt of a source: a share of the time so far, and a few plain
 /// rounds to begin with. Gains are saved up for a few plain rounds only.
-static constexpr double kDebtShare = 0.003, kDebtRounds = 1.5, kSavedRounds = 6;
+static constexpr double kDebtShare = 0.003, kDebtRounds = 1, kSavedRounds = 6;
 /// Rounds after which a cost that was measured once is in doubt; twice as many
 /// for each time more.
 static constexpr int64_t kDoubtRounds = 32;
