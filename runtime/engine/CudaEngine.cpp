@@ -2,6 +2,7 @@
 
 #include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
+#include "runtime/base/CudaTarget.h"
 #include "runtime/engine/CudaLoader.h"
 #include "runtime/engine/MemoryPlan.h"
 
@@ -47,6 +48,17 @@ CudaEngine::create(cuda::Context &context, const Plan &plan,
   return engine;
 }
 
+/// With a profile, as many blocks share a multiprocessor as there.
+StatusOr<int> CudaEngine::sharedOf(const PlannedStage &stage) const {
+  if (plan.profile.arch.empty())
+    return stage.dynamicShared;
+  LATHE_ASSIGN_OR_RETURN(CudaTarget limits, parseCudaTarget(plan.profile.arch));
+  CudaTarget device;
+  device.sharedPerSm = owner.device().sharedPerSm;
+  device.sharedPerBlock = owner.device().sharedPerBlock;
+  return sharedForShare(limits, device, stage.threads, stage.dynamicShared);
+}
+
 Status CudaEngine::loadModules(const CudaImages &images) {
   auto load = [&](const std::string &name) -> StatusOr<cuda::Module> {
     auto image = images.find(name);
@@ -77,9 +89,10 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
     for (const PlannedStage &stage : planned.stages) {
+      LATHE_ASSIGN_OR_RETURN(const int shared, sharedOf(stage));
       LATHE_ASSIGN_OR_RETURN(cuda::Function function,
-                             module.function(stage.entry, stage.dynamicShared));
-      kernel.stages.push_back({function, &stage});
+                             module.function(stage.entry, shared));
+      kernel.stages.push_back({function, &stage, shared});
     }
     kernels.push_back(std::move(kernel));
     modules.push_back(std::move(module));
@@ -188,7 +201,7 @@ Status CudaEngine::launch(const PlannedEntry &entry,
       shape.gridY = unsigned((tokens + planned.tokensPerBlock - 1) /
                              planned.tokensPerBlock);
     shape.threads = unsigned(planned.threads);
-    shape.dynamicShared = unsigned(planned.dynamicShared);
+    shape.dynamicShared = unsigned(stage.dynamicShared);
     // The first launch follows a copy, which it cannot overlap.
     shape.programmatic = options.programmatic && *count > 0;
     LATHE_RETURN_IF_ERROR(

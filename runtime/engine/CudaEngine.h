@@ -115,6 +115,7 @@ private:
   struct Stage {
     cuda::Function function;
     const PlannedStage *planned;
+    int dynamicShared; ///< the plan's, or more to keep a profile
   };
   struct Kernel {
     std::vector<Stage> stages;
@@ -132,6 +133,7 @@ private:
              const CudaEngineOptions &options);
   Status allocate();
   Status loadModules(const CudaImages &images);
+  StatusOr<int> sharedOf(const PlannedStage &stage) const;
   Status loadWeights(WeightSource *weights);
   size_t indexOf(const PlannedEntry &entry) const;
   cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;

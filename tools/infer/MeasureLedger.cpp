@@ -63,7 +63,7 @@ public:
   Status run() {
     for (const char *function : {"trunk", "head"})
       LATHE_RETURN_IF_ERROR(list(function));
-    list("choice", {}, {.kernel = -1});
+    list("choice", {}, PlannedLaunch{-1, {}});
     engine.skipTo(ledger.depth);
     LATHE_RETURN_IF_ERROR(timeInStep());
     LATHE_RETURN_IF_ERROR(timeAlone());
