@@ -67,31 +67,40 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     return cuda::Module::load(owner, image->second, name);
   };
   LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
-  LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
-  LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
-  for (auto [name, kernel] :
-       {std::pair{"nothing", &nothingKernel}, {"hold", &holdKernel}}) {
-    LATHE_ASSIGN_OR_RETURN(*kernel, runtime.function(name));
-    const int all = owner.device().sharedPerBlock - kernel->staticShared;
-    LATHE_ASSIGN_OR_RETURN(*kernel, runtime.function(name, all));
-  }
-  LATHE_ASSIGN_OR_RETURN(
-      sampleHighest, runtime.function("sample_highest", kSampleSharedBytes));
-  LATHE_ASSIGN_OR_RETURN(sampleWeigh,
-                         runtime.function("sample_weigh", kSampleSharedBytes));
-  LATHE_ASSIGN_OR_RETURN(sampleChoose,
-                         runtime.function("sample_choose", kSampleSharedBytes));
-  if (hasMtp()) {
-    LATHE_ASSIGN_OR_RETURN(roundRow, runtime.function("round_row"));
-    LATHE_ASSIGN_OR_RETURN(roundAccept, runtime.function("round_accept"));
+  struct Entry {
+    const char *name;
+    cuda::Function *function;
+    int shared;
+  };
+  constexpr int kAll = -1;
+  std::vector<Entry> entries = {
+      {"advance", &advance, 0},
+      {"read", &readKernel, 0},
+      {"nothing", &nothingKernel, kAll},
+      {"hold", &holdKernel, kAll},
+      {"sample_highest", &sampleHighest, kSampleSharedBytes},
+      {"sample_weigh", &sampleWeigh, kSampleSharedBytes},
+      {"sample_choose", &sampleChoose, kSampleSharedBytes}};
+  if (hasMtp())
+    entries.insert(entries.end(), {{"round_row", &roundRow, 0},
+                                   {"round_accept", &roundAccept, 0}});
+  for (const auto &[name, function, shared] : entries) {
+    LATHE_ASSIGN_OR_RETURN(
+        *function, runtime.function(name, std::max(shared, 0),
+                                    options.wholeShared || shared == kAll));
+    if (shared == kAll) {
+      const int all = owner.device().sharedPerBlock - function->staticShared;
+      LATHE_ASSIGN_OR_RETURN(*function, runtime.function(name, all, true));
+    }
   }
   for (const PlannedKernel &planned : plan.kernels) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
     for (const PlannedStage &stage : planned.stages) {
       LATHE_ASSIGN_OR_RETURN(const int shared, sharedOf(stage));
-      LATHE_ASSIGN_OR_RETURN(cuda::Function function,
-                             module.function(stage.entry, shared));
+      LATHE_ASSIGN_OR_RETURN(
+          cuda::Function function,
+          module.function(stage.entry, shared, options.wholeShared));
       kernel.stages.push_back({function, &stage, shared});
     }
     kernels.push_back(std::move(kernel));

@@ -41,6 +41,8 @@ struct CudaEngineOptions {
   bool synthetic = false;
   /// Let kernels overlap; off to measure what that gains.
   bool programmatic = true;
+  /// Divide L1 and shared memory in the same way for all kernels: see SmHold.h.
+  bool wholeShared = false;
   /// Auto measures both after loading and takes the faster one.
   StepEntry entry = StepEntry::Launches;
   LoadProgress progress; ///< may be null
@@ -93,10 +95,12 @@ public:
   /// limits it to the launches of one kernel of the plan (-1: all).
   StatusOr<Timing> time(std::string_view function, int64_t tokens,
                         int32_t kernel, const TimeOptions &options);
-  /// The first `launches` of PlannedLaunch of a step, trunk and head; the
-  /// choice of one token as well when there are no more.
-  StatusOr<Timing> timeFirst(int64_t tokens, int64_t launches, int repetitions);
+  /// Launches [begin, end) of a step, counted as PlannedLaunch over trunk and
+  /// head; behind them comes one for the choice of a token.
+  StatusOr<Timing> timeRange(int64_t tokens, int64_t begin, int64_t end,
+                             int repetitions);
   /// Leaves `sms` multiprocessors to whatever is timed while the result lives.
+  /// REQUIRES: CudaEngineOptions::wholeShared.
   StatusOr<std::unique_ptr<SmHold>> hold(int sms);
   /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);

@@ -77,7 +77,7 @@ std::string titleOf(const LedgerStage &stage) {
 }
 
 std::string summary(const Ledger &ledger) {
-  const double seconds = ledger.seconds();
+  const double seconds = ledger.measured;
   const double limit = ledger.bytes() / ledger.bandwidth;
   return "<dl class=\"facts\">\n" +
          fact("step", fixed(1e3 * seconds, 3) + " ms") +
@@ -87,6 +87,7 @@ std::string summary(const Ledger &ledger) {
               fixed(ledger.bandwidth / 1e9, 0) + " GB/s") +
          fact("limit by bytes", fixed(1e3 * limit, 3) + " ms") +
          fact("of the limit", fixed(100 * limit / seconds, 1) + " %") +
+         fact("stages add up to", fixed(1e3 * ledger.seconds(), 3) + " ms") +
          fact("launches", std::to_string(ledger.launches())) + "</dl>\n";
 }
 
@@ -130,7 +131,7 @@ std::string row(const Ledger &ledger, const LedgerStage &stage) {
       cell(fixed(stage.bytes / 1e6, 2)) + cell(micro(stage.times.inStep, 2)) +
       cell(micro(stage.times.alone, 2)) +
       cell(fixed(1e3 * stage.seconds(), 3)) +
-      cell(fixed(100 * stage.seconds() / ledger.seconds(), 1)) +
+      cell(fixed(100 * stage.seconds() / ledger.measured, 1)) +
       cell(fixed(100 * why.byteTime / stage.times.inStep, 1)) +
       cell(micro(stage.calls * why.loss, 0));
   for (Stall stall : kStalls)

@@ -346,25 +346,32 @@ TEST_F(CudaEngineTest, Measures) {
   EXPECT_EQ(layer->launches, 2);
   EXPECT_FALSE(engine->time("mtp", 1, -1, {}).ok());
   EXPECT_FALSE(engine->timeStep(100, 3).ok());
-  EXPECT_FALSE(engine->timeFirst(100, 1, 3).ok());
+  EXPECT_FALSE(engine->timeRange(100, 0, 1, 3).ok());
   // The next step knows nothing of what was measured.
   tokens.clear();
   ASSERT_TRUE(engine->step(9).ok());
   EXPECT_EQ(tokens, (std::vector<SeenToken>{{9, 0}}));
 }
 
-TEST_F(CudaEngineTest, TimesAStepUpToALaunch) {
+TEST_F(CudaEngineTest, TimesARangeOfAStep) {
   auto engine = create();
-  const int counts[] = {0, 1, kTestTrunkLaunches,
-                        kTestTrunkLaunches + kTestHeadLaunches,
-                        kTestTrunkLaunches + kTestHeadLaunches + 3};
-  // The trunk has two launches of the plan, the head one; then comes the
-  // choice.
-  for (int launches = 1; launches < 5; ++launches) {
-    auto timing = engine->timeFirst(1, launches, 3);
-    ASSERT_TRUE(timing.ok()) << timing.status();
-    EXPECT_EQ(timing->launches, counts[launches]) << launches;
+  // Embedding, a layer of two stages, head, choice.
+  const int stages[] = {1, 2, 1, 3};
+  for (int begin = 0; begin < 4; ++begin) {
+    int expected = 0;
+    for (int end = begin + 1; end <= 4; ++end) {
+      expected += stages[end - 1];
+      auto timing = engine->timeRange(1, begin, end, 1);
+      ASSERT_TRUE(timing.ok()) << timing.status();
+      EXPECT_EQ(timing->launches, expected) << begin << " to " << end;
+    }
   }
+}
+
+TEST_F(CudaEngineTest, SharedMemoryIsDividedAlikeWhenAsked) {
+  engineOptions.wholeShared = true;
+  create();
+  EXPECT_EQ(state->lastCarveout, 100);
 }
 
 TEST_F(CudaEngineTest, AGridShrinksByItsGrain) {

@@ -71,7 +71,7 @@ TEST(LedgerPage, SumsUpTheStep) {
   EXPECT_TRUE(has(page, "family, Test GPU"));
   EXPECT_TRUE(has(page, "4 tokens at 1000 positions"));
   EXPECT_TRUE(has(page, "<dt>step</dt><dd>0.042 ms</dd>"));
-  EXPECT_TRUE(has(page, "<dt>of the limit</dt><dd>70.6 %</dd>"));
+  EXPECT_TRUE(has(page, "<dt>of the limit</dt><dd>70.8 %</dd>"));
 }
 
 TEST(LedgerPage, EscapesNames) {
