@@ -84,7 +84,6 @@ enum class FunctionAttribute : int {
   LocalBytes = 3,
   Registers = 4,
   MaxDynamicSharedBytes = 8,
-  SharedCarveout = 9, ///< percent of what L1 and shared memory have together
 };
 
 /// CUstreamCaptureMode: which threads a capture forbids unsafe calls.

@@ -59,8 +59,7 @@ StatusOr<Module> Module::load(Context &context, std::string_view image,
 }
 
 StatusOr<Function> Module::function(const std::string &entry,
-                                    int maxDynamicShared,
-                                    bool wholeShared) const {
+                                    int maxDynamicShared) const {
   using enum abi::FunctionAttribute;
   const Context &context = module.owner();
   const DriverApi &api = context.api();
@@ -90,10 +89,6 @@ StatusOr<Function> Module::function(const std::string &entry,
     LATHE_RETURN_IF_ERROR(context.check(
         api.funcSetAttribute(function.handle, MaxDynamicSharedBytes,
                              maxDynamicShared),
-        "cuFuncSetAttribute", detail));
-  if (wholeShared)
-    LATHE_RETURN_IF_ERROR(context.check(
-        api.funcSetAttribute(function.handle, SharedCarveout, 100),
         "cuFuncSetAttribute", detail));
   return function;
 }

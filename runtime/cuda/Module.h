@@ -38,11 +38,8 @@ public:
   /// Entry `entry`, allowed to be launched with up to `maxDynamicShared` bytes
   /// of dynamic shared memory. Errors: modelError when the image has no such
   /// entry, or static and dynamic memory exceed what the GPU has.
-  /// With `wholeShared` a multiprocessor that runs it is to have all the shared
-  /// memory it can, whatever the entry needs, and little L1.
   StatusOr<Function> function(const std::string &entry,
-                              int maxDynamicShared = 0,
-                              bool wholeShared = false) const;
+                              int maxDynamicShared = 0) const;
 
 private:
   Owned<abi::CUmodule> module;

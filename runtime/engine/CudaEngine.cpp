@@ -72,7 +72,7 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     cuda::Function *function;
     int shared;
   };
-  constexpr int kAll = -1;
+  constexpr int kAll = -1; // that a block can have
   std::vector<Entry> entries = {
       {"advance", &advance, 0},
       {"read", &readKernel, 0},
@@ -85,12 +85,11 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     entries.insert(entries.end(), {{"round_row", &roundRow, 0},
                                    {"round_accept", &roundAccept, 0}});
   for (const auto &[name, function, shared] : entries) {
-    LATHE_ASSIGN_OR_RETURN(
-        *function, runtime.function(name, std::max(shared, 0),
-                                    options.wholeShared || shared == kAll));
+    LATHE_ASSIGN_OR_RETURN(*function,
+                           runtime.function(name, std::max(shared, 0)));
     if (shared == kAll) {
       const int all = owner.device().sharedPerBlock - function->staticShared;
-      LATHE_ASSIGN_OR_RETURN(*function, runtime.function(name, all, true));
+      LATHE_ASSIGN_OR_RETURN(*function, runtime.function(name, all));
     }
   }
   for (const PlannedKernel &planned : plan.kernels) {
@@ -98,9 +97,8 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     Kernel kernel;
     for (const PlannedStage &stage : planned.stages) {
       LATHE_ASSIGN_OR_RETURN(const int shared, sharedOf(stage));
-      LATHE_ASSIGN_OR_RETURN(
-          cuda::Function function,
-          module.function(stage.entry, shared, options.wholeShared));
+      LATHE_ASSIGN_OR_RETURN(cuda::Function function,
+                             module.function(stage.entry, shared));
       kernel.stages.push_back({function, &stage, shared});
     }
     kernels.push_back(std::move(kernel));

@@ -41,8 +41,6 @@ struct CudaEngineOptions {
   bool synthetic = false;
   /// Let kernels overlap; off to measure what that gains.
   bool programmatic = true;
-  /// Divide L1 and shared memory in the same way for all kernels: see SmHold.h.
-  bool wholeShared = false;
   /// Auto measures both after loading and takes the faster one.
   StepEntry entry = StepEntry::Launches;
   LoadProgress progress; ///< may be null
@@ -100,7 +98,6 @@ public:
   StatusOr<Timing> timeRange(int64_t tokens, int64_t begin, int64_t end,
                              int repetitions);
   /// Leaves `sms` multiprocessors to whatever is timed while the result lives.
-  /// REQUIRES: CudaEngineOptions::wholeShared.
   StatusOr<std::unique_ptr<SmHold>> hold(int sms);
   /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);

@@ -186,9 +186,6 @@ Status bench(const BenchOptions &given) {
     options.model.context = contextFor(options);
   if (options.model.device != "cpu")
     options.model.decodeTokens = options.stepTokens;
-  // What measures on a part of the GPU.
-  options.model.wholeShared = options.ledger || !options.ledgerPage.empty() ||
-                              !options.model.profile.empty();
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, loadModel(options.model));
   if (!options.model.profile.empty())
     return benchProfile(options, model);

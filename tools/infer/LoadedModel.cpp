@@ -210,7 +210,6 @@ static Status createCuda(const ModelOptions &options, int64_t context,
   engine.loadThreads = std::min(model.threads, 4);
   engine.synthetic = model.files->isSynthetic();
   engine.programmatic = !options.noOverlap;
-  engine.wholeShared = options.wholeShared;
   engine.entry = options.entry == "launches"     ? StepEntry::Launches
                  : options.entry == "persistent" ? StepEntry::Persistent
                                                  : StepEntry::Auto;

@@ -18,7 +18,7 @@ constexpr size_t kWindow = 56;
 /// before them.
 constexpr size_t kRunIn = 6;
 
-/// Multiplies of the multiprocessors that a stage has to itself.
+/// Stages are timed on so many times fewer multiprocessors, too.
 constexpr int kFewer[] = {2, 4};
 
 using Space = PlannedOperand::Space;
@@ -183,7 +183,8 @@ private:
 
   Status timeOnFewer() {
     for (int fewer : kFewer) {
-      const int free = std::max(sms / fewer, 1);
+      // SmHold frees pairs best.
+      const int free = std::max(sms / fewer / 2 * 2, 1);
       LATHE_ASSIGN_OR_RETURN(std::unique_ptr<SmHold> hold, engine.hold(free));
       for (size_t i = 0; i < sources.size(); ++i) {
         if (sources[i].readsCache || ledger.stages[i].bytes == 0)

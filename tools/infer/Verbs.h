@@ -33,10 +33,9 @@ struct ModelOptions {
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
   std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
-  std::string profile; ///< GPU: a CUDA architecture whose limits plans keep
-  int profileSms = 0;  ///< its multiprocessors; 0: a common card's
-  bool wholeShared = false;  ///< GPU: see CudaEngineOptions
-  bool noOverlap = false;    ///< GPU: kernels strictly one after another
+  std::string profile;    ///< GPU: a CUDA architecture whose limits plans keep
+  int profileSms = 0;     ///< its multiprocessors; 0: a common card's
+  bool noOverlap = false; ///< GPU: kernels strictly one after another
   std::string spec = "none"; ///< see runtime/engine/Speculator.h
   std::string draftHead;  ///< "full", "int4", "nvfp4"; "": by the head's bits
   std::string draftVocab; ///< a count or a file of ids; "": by cost

@@ -52,7 +52,6 @@ struct State {
   bool lastProgrammatic = false;
   unsigned lastDynamicShared = 0;
   int maxDynamicShared = 0; ///< as last set on a function
-  int lastCarveout = -1;    ///< likewise
 
   int alive() const {
     return buffers + pinned + streams + events + modules + graphs + graphExecs +

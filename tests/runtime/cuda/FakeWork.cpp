@@ -132,10 +132,6 @@ CUresult cuFuncGetAttribute(int *value, FunctionAttribute attribute,
 }
 CUresult cuFuncSetAttribute(CUfunction function, FunctionAttribute attribute,
                             int value) {
-  if (attribute == FunctionAttribute::SharedCarveout) {
-    driver().state.lastCarveout = value;
-    return value >= -1 && value <= 100 ? Success : InvalidValue;
-  }
   if (attribute != FunctionAttribute::MaxDynamicSharedBytes)
     return InvalidValue;
   driver().state.maxDynamicShared = function->maxDynamicShared = value;

@@ -368,12 +368,6 @@ TEST_F(CudaEngineTest, TimesARangeOfAStep) {
   }
 }
 
-TEST_F(CudaEngineTest, SharedMemoryIsDividedAlikeWhenAsked) {
-  engineOptions.wholeShared = true;
-  create();
-  EXPECT_EQ(state->lastCarveout, 100);
-}
-
 TEST_F(CudaEngineTest, AGridShrinksByItsGrain) {
   plan.kernels[1].stages[0].blocks = 12;
   plan.kernels[1].stages[0].grain = 3;

@@ -76,6 +76,10 @@ TEST_F(SmHoldTest, WhatCannotBeUsedAtOnceIsAnError) {
   EXPECT_TRUE((*held)->check().ok());
   placeOf = [](int block) { return block / 2; };
   EXPECT_EQ(exitCode((*held)->check()), 1);
+  const int pinned = state->pinned;
+  placeOf = [](int block) { return block; };
+  EXPECT_TRUE((*held)->check().ok());
+  EXPECT_EQ(state->pinned, pinned) << "freeing waits for the hold";
 }
 
 TEST_F(SmHoldTest, SaysWhenItHasGivenUp) {
