@@ -71,10 +71,10 @@ protected:
 
   CudaImages images() const {
     CudaImages images;
-    images["runtime"] =
-        cuda::fakeImage(90, {"advance", "read", "nothing", "hold", "pack", "fill", "fill_floats",
-                             "fill_bf16", "sample_highest", "sample_weigh",
-                             "sample_choose", "round_row", "round_accept"});
+    images["runtime"] = cuda::fakeImage(
+        90, {"advance", "read", "nothing", "hold", "pack", "fill",
+             "fill_floats", "fill_bf16", "sample_highest", "sample_weigh",
+             "sample_choose", "round_row", "round_accept"});
     images["embed"] = cuda::fakeImage(90, {"embed"});
     images["layer"] = cuda::fakeImage(90, {"layer_0", "layer_1"});
     images["prefill"] = cuda::fakeImage(90, {"prefill"});
