@@ -48,6 +48,7 @@ ul.key { list-style: none; display: flex; flex-wrap: wrap; gap: .35rem 1.2rem;
   padding: 0; margin: .5rem 0; font-size: .85rem; }
 ul.key svg { vertical-align: -1px; margin-right: .4rem; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg text.mark { fill: #fff; font-weight: 600; }
 .bytes { fill: var(--bytes); } .weights { fill: var(--weights); }
 .activations { fill: var(--activations); }
 .arithmetic { fill: var(--arithmetic); } .launch { fill: var(--launch); }
@@ -97,8 +98,9 @@ std::string losses(const Ledger &ledger) {
     const LedgerStage &stage = ledger.stages[index];
     const Explanation why = explain(stage, ledger.bandwidth);
     text +=
-        "<li><strong>" + escapeHtml(titleOf(stage)) + "</strong> (" +
-        escapeHtml(stage.kernel) + "): " + micro(stage.calls * why.loss, 0) +
+        "<li><strong>" + stageMark(index) + " " + escapeHtml(titleOf(stage)) +
+        "</strong> (" + escapeHtml(stage.kernel) +
+        "): " + micro(stage.calls * why.loss, 0) +
         " µs per step over the byte limit, " + micro(why.loss) +
         " µs in each of " + std::to_string(stage.calls) + " calls, of which " +
         micro(why.parts[int(why.stall)]) + " µs are " + nameOf(why.stall) +
@@ -121,11 +123,13 @@ std::string key() {
          "</ul>\n";
 }
 
-std::string row(const Ledger &ledger, const LedgerStage &stage) {
+std::string row(const Ledger &ledger, size_t index) {
+  const LedgerStage &stage = ledger.stages[index];
   const Explanation why = explain(stage, ledger.bandwidth);
   std::string text =
       "<tr>" +
-      cell(escapeHtml(titleOf(stage)) + "<br><span class=\"soft\">" +
+      cell("<strong>" + stageMark(index) + "</strong> " +
+           escapeHtml(titleOf(stage)) + "<br><span class=\"soft\">" +
            escapeHtml(stage.section + ", " + stage.kernel) + "</span>") +
       cell(std::to_string(stage.calls)) + cell(std::to_string(stage.launches)) +
       cell(fixed(stage.bytes / 1e6, 2)) + cell(micro(stage.times.inStep, 2)) +
@@ -153,8 +157,8 @@ std::string table(const Ledger &ledger) {
       "<th>% of step</th><th>% of bandwidth</th><th>lost µs per step</th>"
       "<th>weights</th><th>activations</th><th>arithmetic</th><th>launch</th>"
       "<th class=\"left\">waits for</th></tr>\n";
-  for (const LedgerStage &stage : ledger.stages)
-    text += row(ledger, stage);
+  for (size_t i = 0; i < ledger.stages.size(); ++i)
+    text += row(ledger, i);
   return text + "</table></div>\n";
 }
 
