@@ -114,7 +114,9 @@ def ScheduleCuda : Pass<"schedule-cuda", "::mlir::ModuleOp"> {
     Option<"arch", "arch", "std::string", "\"sm_90\"",
            "sm_80 and up, as NVRTC spells it">,
     Option<"sms", "sms", "int64_t", "0",
-           "Multiprocessors to fill; 0 for those of a common card">];
+           "Multiprocessors to fill; 0 for those of a common card">,
+    Option<"shared", "shared", "int64_t", "0",
+           "Most bytes of shared memory per block; 0 for the architecture's">];
 }
 
 def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {

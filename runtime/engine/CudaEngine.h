@@ -93,9 +93,10 @@ public:
   /// limits it to the launches of one kernel of the plan (-1: all).
   StatusOr<Timing> time(std::string_view function, int64_t tokens,
                         int32_t kernel, const TimeOptions &options);
-  /// The first `launches` of PlannedLaunch of a step, trunk and head; the
-  /// choice of one token as well when there are no more.
-  StatusOr<Timing> timeFirst(int64_t tokens, int64_t launches, int repetitions);
+  /// Launches [begin, end) of a step, counted as PlannedLaunch over trunk and
+  /// head; behind them comes one for the choice of a token.
+  StatusOr<Timing> timeRange(int64_t tokens, int64_t begin, int64_t end,
+                             int repetitions);
   /// Leaves `sms` multiprocessors to whatever is timed while the result lives.
   StatusOr<std::unique_ptr<SmHold>> hold(int sms);
   /// A whole step: trunk, head and the choice of one token.
@@ -127,6 +128,7 @@ private:
   struct Stage {
     cuda::Function function;
     const PlannedStage *planned;
+    int dynamicShared; ///< the plan's, or more to keep a profile
   };
   struct Kernel {
     std::vector<Stage> stages;
@@ -144,6 +146,7 @@ private:
              const CudaEngineOptions &options);
   Status allocate();
   Status loadModules(const CudaImages &images);
+  StatusOr<int> sharedOf(const PlannedStage &stage) const;
   Status loadWeights(WeightSource *weights);
   size_t indexOf(const PlannedEntry &entry) const;
   cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;

@@ -114,8 +114,9 @@ StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
   return timeGraph(graph, count, options.repetitions);
 }
 
-StatusOr<CudaEngine::Timing>
-CudaEngine::timeFirst(int64_t tokens, int64_t launches, int repetitions) {
+StatusOr<CudaEngine::Timing> CudaEngine::timeRange(int64_t tokens,
+                                                   int64_t begin, int64_t end,
+                                                   int repetitions) {
   const PlannedEntry *entries[] = {plan.find("trunk", tokens),
                                    plan.find("head", tokens)};
   if (!entries[0] || !entries[1])
@@ -126,17 +127,20 @@ CudaEngine::timeFirst(int64_t tokens, int64_t launches, int repetitions) {
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
-    int64_t left = launches;
+    int64_t at = 0;
+    auto isIn = [&] { return at >= begin && at < end; };
     Bindings bindings;
     for (const PlannedEntry *entry : entries) {
-      for (const PlannedLaunch &planned : entry->launches)
-        if (left-- > 0)
+      for (const PlannedLaunch &planned : entry->launches) {
+        if (isIn())
           LATHE_RETURN_IF_ERROR(
               launch(*entry, planned, tokens, bindings, &count));
+        ++at;
+      }
       bindings.inputs[0] =
           reinterpret_cast<DeviceAddress>(outputOf(*entry, tokens).data);
     }
-    if (left <= 0)
+    if (!isIn())
       return absl::OkStatus();
     return queueChoice(bindings.inputs[0], *entries[0], &count);
   }));

@@ -4,8 +4,12 @@
 // wanted: a kernel occupies the others, one block each with all the shared
 // memory there is, sleeping. Nothing with a block of its own fits beside it.
 //
-// Load every kernel, and run it once, before: loading may wait for the whole
-// GPU, and so for the hold, which gives up after kMostSeconds.
+// Multiprocessors are freed in pairs, neighbours by number: on an H200, half of
+// a pair took no blocks with other shared memory than its other half had.
+//
+// While a hold lives, nothing may wait for the whole GPU: loading a kernel (run
+// each once before), freeing pinned memory. The hold ends by itself after
+// kMostSeconds, and says so.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,19 +20,21 @@
 #include "runtime/cuda/Module.h"
 #include "runtime/cuda/Stream.h"
 
+#include <atomic>
 #include <memory>
+#include <vector>
 
 namespace lathe {
 
 class SmHold {
 public:
-  static constexpr int kMostSeconds = 60;
+  static constexpr int kMostSeconds = 10;
 
-  /// Leaves `free` multiprocessors to others, at least 1, and returns when the
-  /// rest is occupied. `hold` is of compiler/device/cuda/measure.cu and may be
-  /// launched with all shared memory; the GPU must be idle. Errors: usageError
-  /// when the GPU has fewer; internalError when the kernel does not start on a
-  /// multiprocessor for each of its blocks.
+  /// Leaves `free` multiprocessors to others, at least 1, spread over the GPU.
+  /// `hold` is of compiler/device/cuda/measure.cu and may be launched with all
+  /// shared memory; it must outlive the result. Nothing else runs meanwhile.
+  /// Errors: usageError when the GPU has fewer; internalError when not all can
+  /// be had.
   static StatusOr<std::unique_ptr<SmHold>>
   create(cuda::Context &context, const cuda::Function &hold, int free);
 
@@ -37,22 +43,39 @@ public:
   SmHold(const SmHold &) = delete;
   SmHold &operator=(const SmHold &) = delete;
 
-  /// How many are occupied.
-  int held() const { return blocks; }
-  /// OK while it lasts; internalError when it has given up, so that what was
-  /// measured counts for nothing.
-  Status check() const;
+  /// OK while the hold lasts and all that is free can be used at once, which is
+  /// tried out; else an internalError, and what was measured counts for
+  /// nothing. Nothing else may run meanwhile.
+  Status check();
+
+  /// `count` of the multiprocessors 0 to `sms` - 1, whole pairs first.
+  static std::vector<int> spread(int sms, int count);
 
 private:
-  SmHold(int blocks) : blocks(blocks) {}
-  bool started() const;
-  Status checkPlaces() const;
-  uint32_t flag(int index) const;
+  /// A launch of the kernel.
+  struct Grid {
+    cuda::PinnedBuffer flags; ///< see measure.cu
+    cuda::Stream stream;
+    int blocks = 0;
 
-  const int blocks;
-  cuda::PinnedBuffer flags; ///< see measure.cu
-  cuda::Stream stream;
-  bool launched = false;
+    Status prepare(cuda::Context &context);
+    /// Returns when every block runs, each on a multiprocessor of its own.
+    Status launch(const cuda::Function &hold, int count, int dynamicShared);
+    Status end();
+    bool started() const;
+    bool gaveUp() const;
+    int placeOf(int block) const; ///< -1: it does not run yet
+    /// Of all blocks, ascending, each once.
+    std::vector<int> places() const;
+    std::atomic_ref<uint32_t> flag(int index) const;
+  };
+
+  SmHold(const cuda::Function &hold, int dynamicShared, int free)
+      : hold(hold), dynamicShared(dynamicShared), free(free) {}
+
+  const cuda::Function &hold;
+  const int dynamicShared, free;
+  Grid all, others; ///< what holds, and what tries the rest
 };
 
 } // namespace lathe

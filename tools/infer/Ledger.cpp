@@ -127,8 +127,9 @@ std::string ledgerTable(const Ledger &ledger) {
   std::string text =
       "T = " + std::to_string(ledger.tokens) + " at " +
       std::to_string(ledger.depth) +
-      " positions: " + fixed(1e3 * ledger.seconds(), 3) + " ms, " +
-      std::to_string(ledger.launches()) + " launches\n\n" +
+      " positions: " + fixed(1e3 * ledger.measured, 3) + " ms, " +
+      std::to_string(ledger.launches()) + " launches; the stages add up to " +
+      fixed(1e3 * ledger.seconds(), 3) + " ms\n\n" +
       "| stage | calls | launches | MB each | us each | alone | ms | % of step "
       "| % of bandwidth | lost us | waits for | registers |\n"
       "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|\n";
@@ -142,7 +143,7 @@ std::string ledgerTable(const Ledger &ledger) {
             fixed(1e6 * stage.times.inStep, 2) + " | " +
             fixed(1e6 * stage.times.alone, 2) + " | " +
             fixed(1e3 * stage.seconds(), 3) + " | " +
-            fixed(100 * stage.seconds() / ledger.seconds(), 1) + " | " +
+            fixed(100 * stage.seconds() / ledger.measured, 1) + " | " +
             fixed(100 * why.byteTime / stage.times.inStep, 1) + " | " +
             fixed(1e6 * stage.calls * why.loss, 0) + " | " + nameOf(why.stall) +
             (why.atLimit ? " (at the limit)" : "") + " | " +

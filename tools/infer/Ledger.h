@@ -64,10 +64,11 @@ struct Ledger {
   std::string model, device;
   int64_t tokens = 1, depth = 0;
   double bandwidth = 0; ///< bytes per second, measured in the same run
+  double measured = 0;  ///< the whole step; that of its stages differs a little
   std::vector<LedgerStage> stages;
   std::vector<int> order; ///< the stage of each call, in the step's order
 
-  double seconds() const;
+  double seconds() const; ///< of the stages together
   double bytes() const;
   int launches() const;
 };

@@ -48,6 +48,7 @@ ul.key { list-style: none; display: flex; flex-wrap: wrap; gap: .35rem 1.2rem;
   padding: 0; margin: .5rem 0; font-size: .85rem; }
 ul.key svg { vertical-align: -1px; margin-right: .4rem; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg text.mark { fill: #fff; font-weight: 600; }
 .bytes { fill: var(--bytes); } .weights { fill: var(--weights); }
 .activations { fill: var(--activations); }
 .arithmetic { fill: var(--arithmetic); } .launch { fill: var(--launch); }
@@ -77,7 +78,7 @@ std::string titleOf(const LedgerStage &stage) {
 }
 
 std::string summary(const Ledger &ledger) {
-  const double seconds = ledger.seconds();
+  const double seconds = ledger.measured;
   const double limit = ledger.bytes() / ledger.bandwidth;
   return "<dl class=\"facts\">\n" +
          fact("step", fixed(1e3 * seconds, 3) + " ms") +
@@ -87,6 +88,7 @@ std::string summary(const Ledger &ledger) {
               fixed(ledger.bandwidth / 1e9, 0) + " GB/s") +
          fact("limit by bytes", fixed(1e3 * limit, 3) + " ms") +
          fact("of the limit", fixed(100 * limit / seconds, 1) + " %") +
+         fact("stages add up to", fixed(1e3 * ledger.seconds(), 3) + " ms") +
          fact("launches", std::to_string(ledger.launches())) + "</dl>\n";
 }
 
@@ -96,8 +98,9 @@ std::string losses(const Ledger &ledger) {
     const LedgerStage &stage = ledger.stages[index];
     const Explanation why = explain(stage, ledger.bandwidth);
     text +=
-        "<li><strong>" + escapeHtml(titleOf(stage)) + "</strong> (" +
-        escapeHtml(stage.kernel) + "): " + micro(stage.calls * why.loss, 0) +
+        "<li><strong>" + stageMark(index) + " " + escapeHtml(titleOf(stage)) +
+        "</strong> (" + escapeHtml(stage.kernel) +
+        "): " + micro(stage.calls * why.loss, 0) +
         " µs per step over the byte limit, " + micro(why.loss) +
         " µs in each of " + std::to_string(stage.calls) + " calls, of which " +
         micro(why.parts[int(why.stall)]) + " µs are " + nameOf(why.stall) +
@@ -120,17 +123,19 @@ std::string key() {
          "</ul>\n";
 }
 
-std::string row(const Ledger &ledger, const LedgerStage &stage) {
+std::string row(const Ledger &ledger, size_t index) {
+  const LedgerStage &stage = ledger.stages[index];
   const Explanation why = explain(stage, ledger.bandwidth);
   std::string text =
       "<tr>" +
-      cell(escapeHtml(titleOf(stage)) + "<br><span class=\"soft\">" +
+      cell("<strong>" + stageMark(index) + "</strong> " +
+           escapeHtml(titleOf(stage)) + "<br><span class=\"soft\">" +
            escapeHtml(stage.section + ", " + stage.kernel) + "</span>") +
       cell(std::to_string(stage.calls)) + cell(std::to_string(stage.launches)) +
       cell(fixed(stage.bytes / 1e6, 2)) + cell(micro(stage.times.inStep, 2)) +
       cell(micro(stage.times.alone, 2)) +
       cell(fixed(1e3 * stage.seconds(), 3)) +
-      cell(fixed(100 * stage.seconds() / ledger.seconds(), 1)) +
+      cell(fixed(100 * stage.seconds() / ledger.measured, 1)) +
       cell(fixed(100 * why.byteTime / stage.times.inStep, 1)) +
       cell(micro(stage.calls * why.loss, 0));
   for (Stall stall : kStalls)
@@ -152,8 +157,8 @@ std::string table(const Ledger &ledger) {
       "<th>% of step</th><th>% of bandwidth</th><th>lost µs per step</th>"
       "<th>weights</th><th>activations</th><th>arithmetic</th><th>launch</th>"
       "<th class=\"left\">waits for</th></tr>\n";
-  for (const LedgerStage &stage : ledger.stages)
-    text += row(ledger, stage);
+  for (size_t i = 0; i < ledger.stages.size(); ++i)
+    text += row(ledger, i);
   return text + "</table></div>\n";
 }
 

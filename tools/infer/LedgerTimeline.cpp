@@ -49,6 +49,19 @@ void draw(std::string &text, const Scale &scale, double begin, double end,
   }
 }
 
+/// A stage's mark where its bytes begin, if there is room.
+std::string mark(const Scale &scale, double begin, double end, int stage) {
+  constexpr double kRoom = 12;
+  const int line = std::min(int(begin / scale.span), scale.lines - 1);
+  const double from = line * scale.span;
+  const double room = std::min(end, from + scale.span) - begin;
+  if (scale.x(room) - kLeft < kRoom)
+    return "";
+  return "<text class=\"mark\" x=\"" + fixed(scale.x(begin - from) + 3, 1) +
+         "\" y=\"" + fixed(kTop + kPitch * line + 15, 0) + "\">" +
+         stageMark(size_t(stage)) + "</text>";
+}
+
 std::string axis(const Scale &scale) {
   std::string text;
   for (int line = 0; line < scale.lines; ++line) {
@@ -63,6 +76,11 @@ std::string axis(const Scale &scale) {
 }
 
 } // namespace
+
+std::string stageMark(size_t stage) {
+  return stage < 26 ? std::string(1, char('A' + stage))
+                    : std::to_string(stage + 1);
+}
 
 std::string ledgerTimeline(const Ledger &ledger) {
   const Scale scale = scaleOf(ledger);
@@ -86,7 +104,7 @@ std::string ledgerTimeline(const Ledger &ledger) {
             "</title>";
     draw(text, scale, at, filled, "bytes");
     draw(text, scale, filled, end, nameOf(why.stall));
-    text += "</g>\n";
+    text += mark(scale, at, filled, index) + "</g>\n";
     at = end;
   }
   return text + "</svg>\n";

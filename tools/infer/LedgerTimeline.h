@@ -10,8 +10,11 @@ namespace lathe::cli {
 /// An inline SVG: every call of the step in order as a bar, as long as its
 /// stage's calls take on average, in lines that follow each other. What its
 /// bytes explain comes first in the bar, class "bytes"; the rest has the class
-/// of its reason. Pure.
+/// of its reason. Wide bars have their stage's mark. Pure.
 std::string ledgerTimeline(const Ledger &ledger);
+
+/// What stands for stage number `stage` there: "A", "B", ...
+std::string stageMark(size_t stage);
 
 } // namespace lathe::cli
 

@@ -1,6 +1,7 @@
 #include "tools/infer/LoadedModel.h"
 
 #include "runtime/engine/DraftHeadWeights.h"
+#include "tools/infer/BenchProfile.h"
 #include "tools/infer/CompileModel.h"
 #include "tools/infer/CudaDevice.h"
 #include "tools/infer/DraftVocab.h"
@@ -112,7 +113,7 @@ static Status compile(const ModelOptions &options, LoadedModel &model,
                       bool plan) {
   if (model.files->bundle()) {
     model.compiled = fromBundle(*model.files->bundle());
-    return absl::OkStatus();
+    return checkProfile(options, model.compiled->plan.profile);
   }
   std::string target = "cpu";
   int sms = 0;

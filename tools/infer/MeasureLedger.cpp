@@ -9,9 +9,16 @@ namespace lathe::cli {
 
 namespace {
 
-constexpr int kRepetitions = 10, kOfThePieces = 5;
+constexpr int kRepetitions = 10, kOfThePieces = 15, kOfTheStep = 20;
 
-/// Multiplies of the multiprocessors that a stage has to itself.
+/// Launches at the start and at the end of a step in which calls are timed: a
+/// difference of two times is as exact as these are short.
+constexpr size_t kWindow = 56;
+/// Calls at the start of the later window that do not count: nothing comes
+/// before them.
+constexpr size_t kRunIn = 6;
+
+/// Stages are timed on so many times fewer multiprocessors, too.
 constexpr int kFewer[] = {2, 4};
 
 using Space = PlannedOperand::Space;
@@ -35,7 +42,7 @@ public:
   Status run() {
     for (const char *function : {"trunk", "head"})
       LATHE_RETURN_IF_ERROR(list(function));
-    list("choice", {}, {.kernel = -1});
+    list("choice", {}, PlannedLaunch{-1, {}});
     engine.skipTo(ledger.depth);
     LATHE_RETURN_IF_ERROR(timeInStep());
     LATHE_RETURN_IF_ERROR(timeAlone());
@@ -81,17 +88,44 @@ private:
     ++ledger.stages[size_t(found->second)].calls;
   }
 
-  /// A call adds to the step what the step takes longer when it ends behind the
-  /// call instead of before it.
+  /// A call adds to a run of launches what the run takes longer when it ends
+  /// behind the call instead of before it.
   Status timeInStep() {
+    const size_t all = ledger.order.size();
+    std::vector<int> counted(ledger.stages.size());
+    const size_t late = all > 2 * kWindow ? all - kWindow : 0;
+    if (late > 0)
+      LATHE_RETURN_IF_ERROR(timeWindow(0, kWindow, 0, counted));
+    LATHE_RETURN_IF_ERROR(
+        timeWindow(late, all, late > 0 ? kRunIn : 0, counted));
+    for (size_t i = 0; i < ledger.stages.size(); ++i) {
+      LedgerStage &stage = ledger.stages[i];
+      if (counted[i] == 0)
+        return internalError("stage " + stage.kernel +
+                             " is only in the middle of the step");
+      stage.times.inStep = std::max(stage.times.inStep / counted[i], 0.0);
+    }
+    LATHE_ASSIGN_OR_RETURN(
+        CudaEngine::Timing step,
+        engine.timeRange(ledger.tokens, 0, int64_t(all), kOfTheStep));
+    ledger.measured = step.seconds;
+    return absl::OkStatus();
+  }
+
+  Status timeWindow(size_t begin, size_t end, size_t runIn,
+                    std::vector<int> &counted) {
     CudaEngine::Timing before;
-    for (size_t i = 0; i < ledger.order.size(); ++i) {
-      LATHE_ASSIGN_OR_RETURN(
-          CudaEngine::Timing until,
-          engine.timeFirst(ledger.tokens, int64_t(i) + 1, kOfThePieces));
-      LedgerStage &stage = ledger.stages[size_t(ledger.order[i])];
-      stage.times.inStep += (until.seconds - before.seconds) / stage.calls;
-      stage.launches += until.launches - before.launches;
+    for (size_t i = begin; i < end; ++i) {
+      LATHE_ASSIGN_OR_RETURN(CudaEngine::Timing until,
+                             engine.timeRange(ledger.tokens, int64_t(begin),
+                                              int64_t(i) + 1, kOfThePieces));
+      const size_t index = size_t(ledger.order[i]);
+      LedgerStage &stage = ledger.stages[index];
+      stage.launches = stage.calls * (until.launches - before.launches);
+      if (i >= begin + runIn) {
+        stage.times.inStep += until.seconds - before.seconds;
+        ++counted[index];
+      }
       before = until;
     }
     return absl::OkStatus();
@@ -121,7 +155,8 @@ private:
 
   Status timeOnFewer() {
     for (int fewer : kFewer) {
-      const int free = std::max(sms / fewer, 1);
+      // SmHold frees pairs best.
+      const int free = std::max(sms / fewer / 2 * 2, 1);
       LATHE_ASSIGN_OR_RETURN(std::unique_ptr<SmHold> hold, engine.hold(free));
       for (size_t i = 0; i < sources.size(); ++i) {
         if (sources[i].readsCache || ledger.stages[i].bytes == 0)

@@ -94,6 +94,17 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
   verb->add_flag("-q,--quiet", model.quiet, "Print the result only");
 }
 
+static void addProfileOptions(CLI::App *verb, ModelOptions &model) {
+  auto *profile = verb->add_option(
+      "--profile", model.profile,
+      "GPU: plan every kernel within the limits of this architecture (sm_120), "
+      "whatever the code is for");
+  verb->add_option("--sms", model.profileSms,
+                   "Multiprocessors of the profile; default: a common card's")
+      ->check(CLI::Range(1, 1024))
+      ->needs(profile);
+}
+
 static void addRun(CLI::App &app, RunOptions &o) {
   CLI::App *verb = app.add_subcommand("run", "Continue a prompt");
   o.model.spec = "auto";
@@ -133,6 +144,7 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   CLI::App *verb =
       app.add_subcommand("bench", "Measure rates and memory bandwidth");
   addModelOptions(verb, o.model, true);
+  addProfileOptions(verb, o.model);
   verb->add_option("-p,--n-prompt", o.promptTokens, "Prompt lengths")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -189,6 +201,7 @@ static void addCompile(CLI::App &app, CompileCommand &o) {
   CLI::App *verb = app.add_subcommand(
       "compile", "Compile a model ahead of time into a bundle; needs no GPU");
   addModelOptions(verb, o.model, true);
+  addProfileOptions(verb, o.model);
   verb->add_option("-o,--output", o.output, "The bundle, a directory")
       ->required();
   verb->add_option("--target", o.targets,

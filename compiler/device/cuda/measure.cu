@@ -10,19 +10,19 @@ LATHE_KERNEL(1024, 1) nothing() {
   launchNext();
 }
 
-/// Keeps a multiprocessor from others: launched with all the shared memory that
-/// a block can have. `flags` is host memory: the first word ends it, the
-/// others, one per block, say where the block runs, plus one; all bits set when
+/// Keeps multiprocessors from others: launched with all the shared memory that
+/// a block can have. `flags` is host memory: a word per block that ends it,
+/// then a word per block that says where it runs, plus one; all bits set when
 /// it gave up after `most` nanoseconds.
 LATHE_KERNEL(32, 1) hold(u32 *flags, u64 most) {
   if (threadX() != 0)
     return;
   const u64 start = nanoseconds();
-  u32 *const mine = flags + 1 + blockX();
-  storeHost(mine, 1 + multiprocessor());
-  while (loadHost(flags) == 0) {
+  u32 *const place = flags + gridX() + blockX();
+  storeHost(place, 1 + multiprocessor());
+  while (loadHost(flags + blockX()) == 0) {
     if (nanoseconds() - start > most) {
-      storeHost(mine, ~0u);
+      storeHost(place, ~0u);
       return;
     }
     nap();

@@ -335,69 +335,6 @@ TEST_F(CudaEngineTest, AFailingDriverIsAStatus) {
   // CudaTest checks that nothing is left once the engine is gone.
 }
 
-TEST_F(CudaEngineTest, Measures) {
-  auto engine = create();
-  auto step = engine->timeStep(1, 3);
-  ASSERT_TRUE(step.ok()) << step.status();
-  EXPECT_GE(step->launches, kTestTrunkLaunches + kTestHeadLaunches);
-  EXPECT_GT(step->seconds, 0);
-  auto layer = engine->time("trunk", 4, 1, {.repetitions = 3});
-  ASSERT_TRUE(layer.ok());
-  EXPECT_EQ(layer->launches, 2);
-  EXPECT_FALSE(engine->time("mtp", 1, -1, {}).ok());
-  EXPECT_FALSE(engine->timeStep(100, 3).ok());
-  EXPECT_FALSE(engine->timeFirst(100, 1, 3).ok());
-  // The next step knows nothing of what was measured.
-  tokens.clear();
-  ASSERT_TRUE(engine->step(9).ok());
-  EXPECT_EQ(tokens, (std::vector<SeenToken>{{9, 0}}));
-}
-
-TEST_F(CudaEngineTest, TimesAStepUpToALaunch) {
-  auto engine = create();
-  const int counts[] = {0, 1, kTestTrunkLaunches,
-                        kTestTrunkLaunches + kTestHeadLaunches,
-                        kTestTrunkLaunches + kTestHeadLaunches + 3};
-  // The trunk has two launches of the plan, the head one; then comes the
-  // choice.
-  for (int launches = 1; launches < 5; ++launches) {
-    auto timing = engine->timeFirst(1, launches, 3);
-    ASSERT_TRUE(timing.ok()) << timing.status();
-    EXPECT_EQ(timing->launches, counts[launches]) << launches;
-  }
-}
-
-TEST_F(CudaEngineTest, AGridShrinksByItsGrain) {
-  plan.kernels[1].stages[0].blocks = 12;
-  plan.kernels[1].stages[0].grain = 3;
-  plan.kernels[1].stages[1].blocks = 12;
-  auto engine = create();
-  for (auto [sms, blocks] : {std::pair{0, 12u}, {20, 12u}, {8, 6u}, {1, 3u}}) {
-    launches.clear();
-    ASSERT_TRUE(
-        engine->time("trunk", 1, 1, {.repetitions = 1, .sms = sms}).ok());
-    ASSERT_EQ(launches.size(), 2u);
-    EXPECT_EQ(launches[0].blocks, blocks) << sms;
-    EXPECT_EQ(launches[1].blocks, 12u) << "no grain";
-  }
-}
-
-TEST_F(CudaEngineTest, EmptyLaunchesHaveTheShapeOfTheOthers) {
-  auto engine = create();
-  auto full = engine->time("trunk", 1, 1, {.repetitions = 1});
-  const std::vector<SeenLaunch> real = std::exchange(launches, {});
-  auto empty = engine->time("trunk", 1, 1, {.repetitions = 1, .empty = true});
-  ASSERT_TRUE(full.ok() && empty.ok()) << empty.status();
-  ASSERT_EQ(launches.size(), real.size());
-  for (size_t i = 0; i < real.size(); ++i) {
-    EXPECT_EQ(launches[i].entry, "nothing");
-    EXPECT_EQ(launches[i].blocks, real[i].blocks);
-    EXPECT_EQ(launches[i].threads, real[i].threads);
-    EXPECT_EQ(launches[i].shared, real[i].shared);
-    EXPECT_EQ(launches[i].programmatic, real[i].programmatic);
-  }
-}
-
 TEST_F(CudaEngineTest, WithoutDecodeEntriesItStillSteps) {
   std::erase_if(plan.entries,
                 [](const PlannedEntry &entry) { return !entry.prefill; });

@@ -59,8 +59,9 @@ TEST(LedgerPage, ClosesWhatItOpens) {
 
 TEST(LedgerPage, NamesTheLargestLossesInWords) {
   const std::string page = pageOf(testLedger());
-  EXPECT_TRUE(has(page, "<strong>gate_proj, up_proj</strong> (linear_0): 12 µs "
-                        "per step over the byte limit"))
+  EXPECT_TRUE(has(page,
+                  "<strong>A gate_proj, up_proj</strong> (linear_0): 12 µs "
+                  "per step over the byte limit"))
       << page;
   EXPECT_TRUE(has(page, meaningOf(Stall::Activations)));
   EXPECT_LT(page.find("gate_proj"), page.find("lm_head"));
@@ -71,7 +72,7 @@ TEST(LedgerPage, SumsUpTheStep) {
   EXPECT_TRUE(has(page, "family, Test GPU"));
   EXPECT_TRUE(has(page, "4 tokens at 1000 positions"));
   EXPECT_TRUE(has(page, "<dt>step</dt><dd>0.042 ms</dd>"));
-  EXPECT_TRUE(has(page, "<dt>of the limit</dt><dd>70.6 %</dd>"));
+  EXPECT_TRUE(has(page, "<dt>of the limit</dt><dd>70.8 %</dd>"));
 }
 
 TEST(LedgerPage, EscapesNames) {
@@ -101,6 +102,15 @@ TEST(LedgerTimeline, BytesAreFilledApart) {
   const double bytes = widthOf(svg, "bytes");
   EXPECT_NEAR(bytes / widthOf(svg, "activations"), 30 / 12.0, 0.01);
   EXPECT_NEAR(bytes / widthOf(svg, "weights"), 30 / 0.5, 0.2);
+}
+
+TEST(LedgerTimeline, WideBarsHaveTheMarkOfTheTable) {
+  const Ledger ledger = testLedger();
+  const std::string svg = ledgerTimeline(ledger);
+  EXPECT_EQ(count(svg, ">A</text>"), 2u);
+  EXPECT_EQ(count(svg, ">B</text>"), 1u);
+  EXPECT_TRUE(has(pageOf(ledger), "<strong>B</strong> lm_head"));
+  EXPECT_EQ(stageMark(26), "27");
 }
 
 TEST(LedgerTimeline, ALongStepHasLinesOfOneLength) {
