@@ -31,6 +31,10 @@ struct PipelineOptions {
   /// or "split".
   std::string target = "cpu";
   int64_t sms = 0; ///< multiprocessors; 0: a common card's
+  /// The CUDA architecture that kernels are planned for, and the most shared
+  /// memory of a block; empty and 0: those of `target`.
+  std::string planTarget;
+  int64_t planShared = 0;
   /// Fail when an operation misses its fused kernel.
   bool strict = false;
   bool replay = false; ///< states that take back tokens: see replay-states

@@ -31,12 +31,16 @@ def DraftHead : Pass<"draft-head", "::mlir::ModuleOp"> {
     that drafts may propose, rounded to the format. What it costs in exactness
     changes how often drafts are accepted, never what is generated.
 
+    int8 has no kernels of its own: 16 h + l, two digits of four bits, are two
+    columns of an int4 weight, the high digits of all columns before the low
+    ones, and the linear reads its input twice.
+
     Runs on graph functions, before fuse-kernels.
   }];
   let options = [
     Option<"rows", "rows", "int64_t", "0", "Tokens that drafts may propose">,
     Option<"format", "format", "std::string", "\"full\"",
-           "int4, nvfp4, or full: as the head">];
+           "int8, int4, nvfp4, or full: as the head">];
 }
 
 def FuseKernels : Pass<"fuse-kernels", "::mlir::ModuleOp"> {
@@ -110,7 +114,9 @@ def ScheduleCuda : Pass<"schedule-cuda", "::mlir::ModuleOp"> {
     Option<"arch", "arch", "std::string", "\"sm_90\"",
            "sm_80 and up, as NVRTC spells it">,
     Option<"sms", "sms", "int64_t", "0",
-           "Multiprocessors to fill; 0 for those of a common card">];
+           "Multiprocessors to fill; 0 for those of a common card">,
+    Option<"shared", "shared", "int64_t", "0",
+           "Most bytes of shared memory per block; 0 for the architecture's">];
 }
 
 def MergeKernels : Pass<"merge-kernels", "::mlir::ModuleOp"> {

@@ -36,8 +36,9 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
   specialize.prefillForm = options.prefillForm;
   specialize.decodeForm = options.target == "cpu" ? "int15" : "split";
   ScheduleCudaOptions cuda;
-  cuda.arch = options.target;
+  cuda.arch = options.planTarget.empty() ? options.target : options.planTarget;
   cuda.sms = options.sms;
+  cuda.shared = options.planShared;
   std::vector<std::unique_ptr<Pass>> fusion;
   if (options.replay)
     fusion.push_back(createReplayStates());

@@ -48,6 +48,9 @@ struct CompileOptions {
   bool persistent = false;
   int threads = 1;
   int sms = 0; ///< multiprocessors of the GPU (CUDA only); 0: a common card's
+  /// Plan every kernel for `sms` multiprocessors of this CUDA architecture,
+  /// within profileLimits(), though the code is for another; empty: do not.
+  std::string profile;
   CpuTarget target;             ///< compileModel() only
   ObjectCache *cache = nullptr; ///< may be null; not owned
   DumpSink dump;                ///< may be null

@@ -14,10 +14,12 @@ using Clock = std::chrono::steady_clock;
 static constexpr char kRuntimeName[] = "runtime";
 static constexpr char kRuntimeText[] =
     "#include \"compiler/device/cuda/runtime.cu\"\n"
+    "#include \"compiler/device/cuda/measure.cu\"\n"
     "#include \"compiler/device/cuda/sample.cu\"\n"
     "#include \"compiler/device/cuda/round.cu\"\n";
 
-/// Notes what each entry needs and checks that it can be launched.
+/// Notes what each entry needs and checks that it can be launched within the
+/// limits of `target`.
 static Status takeResources(const CudaTarget &target,
                             const CompiledImage &image, PlannedKernel &kernel,
                             CompileStats &stats) {
@@ -56,9 +58,13 @@ compileCuda(const ModelInput &input, const CompileOptions &options,
   sources.push_back({kRuntimeName, kRuntimeText});
   LATHE_ASSIGN_OR_RETURN(std::vector<CompiledImage> images,
                          compiler->compile(sources));
+  CudaTarget limits = target;
+  if (!options.profile.empty()) {
+    LATHE_ASSIGN_OR_RETURN(limits, profileLimits(options.profile));
+  }
   for (size_t i = 0; i < emitted.size(); ++i)
     LATHE_RETURN_IF_ERROR(takeResources(
-        target, images[i], result->plan.kernels[i], result->stats));
+        limits, images[i], result->plan.kernels[i], result->stats));
   for (size_t i = 0; i < sources.size(); ++i)
     result->images[sources[i].name] = std::move(images[i].cubin);
   const CudaCompilerStats stats = compiler->stats();

@@ -138,6 +138,7 @@ static void chooseDraftHead(ModuleOp module, const CompileOptions &options,
   if (pipeline.draftFormat != "full") {
     desc.format = WeightFormat::NvFp4; // the sizes of int4 are about the same
     desc.group = 16;
+    desc.cols *= pipeline.draftFormat == "int8" ? 2 : 1;
   }
   pipeline.draftRows = options.draftVocab < 0
                            ? draftRowsByCost(desc, stepBytes(module))
@@ -147,13 +148,22 @@ static void chooseDraftHead(ModuleOp module, const CompileOptions &options,
 }
 
 static Status lower(ModuleOp module, const CompileOptions &options,
-                    const std::string &target, CompiledModel &result) {
+                    const std::string &target, CompiledModel &result,
+                    PlannedProfile &profile) {
   PipelineOptions pipeline;
   pipeline.decodeTokens = options.decodeTokens;
   pipeline.prefillTokens = options.prefillTokens;
   pipeline.prefillForm = options.prefillForm;
   pipeline.target = target;
   pipeline.sms = options.sms;
+  if (!options.profile.empty()) {
+    LATHE_ASSIGN_OR_RETURN(CudaTarget limits, profileLimits(options.profile));
+    pipeline.planTarget = limits.arch;
+    pipeline.planShared = limits.sharedPerBlock;
+    if (pipeline.sms == 0)
+      pipeline.sms = limits.defaultSms;
+    profile = {limits.arch, int32_t(pipeline.sms)};
+  }
   pipeline.strict = options.strict;
   pipeline.replay = options.replay;
   if (module.lookupSymbol("mtp"))
@@ -246,11 +256,14 @@ StatusOr<std::vector<EmittedKernel>> planAndEmit(const ModelInput &input,
   result.hidden = model.hidden;
   result.maxPositions = model.maxPositions;
   result.hasMtp = model.hasMtp;
-  LATHE_RETURN_IF_ERROR(lower(*model.module, options, target, result));
+  PlannedProfile profile;
+  LATHE_RETURN_IF_ERROR(lower(*model.module, options, target, result, profile));
   LATHE_ASSIGN_OR_RETURN(std::vector<EmittedKernel> kernels,
                          emitKernels(*model.module, options, target));
   result.plan = exportPlan(*model.module, kernels, target);
-  if (target != "cpu" && options.persistent)
+  result.plan.profile = std::move(profile);
+  // The blocks of a persistent step wait for each other: for all of a GPU.
+  if (target != "cpu" && options.persistent && options.profile.empty())
     LATHE_RETURN_IF_ERROR(addSteps(options, target, kernels, result.plan));
   result.stats.graphMs = millisecondsSince(start);
   return kernels;

@@ -88,6 +88,7 @@ PlannedKernel exportKernel(const EmittedKernel &kernel) {
     to.blocks = stage.blocks;
     to.tokensPerBlock = stage.tokensPerBlock;
     to.dynamicShared = stage.dynamicShared;
+    to.grain = stage.grain;
   }
   return planned;
 }

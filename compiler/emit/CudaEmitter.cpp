@@ -190,6 +190,10 @@ FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func,
   if (failed(printBody(kernel)))
     return failure();
   EmittedKernel &result = kernel.result;
+  // Blocks of a matvec find out how many there are.
+  if (func.getAnchor() == kernel::Anchor::Linear &&
+      !func.getSchedule()->getPrefill())
+    result.stages.front().grain = int32_t(kernel.cuda.getSplit());
   result.name = func.getSymName().str();
   result.headers = {"operands.cuh"};
   for (StringRef header : headersOf(func))

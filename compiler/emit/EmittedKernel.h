@@ -16,6 +16,7 @@ struct EmittedStage {
   int32_t blocks = 1;
   int32_t tokensPerBlock = 0;
   int32_t dynamicShared = 0;
+  int32_t grain = 0;
   int32_t resident = 1; ///< blocks per SM that bound the registers
 };
 

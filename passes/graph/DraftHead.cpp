@@ -16,14 +16,26 @@ static FailureOr<graph::WeightType> draftType(graph::WeightType head,
   desc.rows = rows;
   if (format == "full")
     return graph::WeightType::get(head.getContext(), desc);
-  desc.format = format == "int4" ? WeightFormat::Int4 : WeightFormat::NvFp4;
+  desc.format = format == "nvfp4" ? WeightFormat::NvFp4 : WeightFormat::Int4;
   desc.asymmetric = false;
   desc.group = 16;
   if (desc.format == WeightFormat::Int4)
     desc.group = desc.cols % 128 == 0 ? 128 : desc.cols % 64 == 0 ? 64 : 32;
   if (desc.cols % desc.group != 0)
     return failure();
+  if (format == "int8")
+    desc.cols *= 2;
   return graph::WeightType::get(head.getContext(), desc);
+}
+
+/// Once for the high digits and once for the low ones.
+static void readTwice(graph::LinearOp linear) {
+  OpBuilder builder(linear);
+  Value input = linear.getX();
+  auto type = graph::activationType(builder.getContext(),
+                                    2 * graph::widthOf(input.getType()));
+  linear.getXMutable().assign(graph::ConcatOp::create(
+      builder, linear.getLoc(), type, ValueRange{input, input}));
 }
 
 namespace {
@@ -31,9 +43,10 @@ struct DraftHead : impl::DraftHeadBase<DraftHead> {
   using DraftHeadBase::DraftHeadBase;
 
   void runOnOperation() override {
-    if (!llvm::is_contained({"full", "int4", "nvfp4"}, format.getValue())) {
+    if (!llvm::is_contained({"full", "int8", "int4", "nvfp4"},
+                            format.getValue())) {
       getOperation().emitError()
-          << "format: expected full, int4 or nvfp4, found "
+          << "format: expected full, int8, int4 or nvfp4, found "
           << format.getValue();
       return signalPassFailure();
     }
@@ -68,6 +81,8 @@ struct DraftHead : impl::DraftHeadBase<DraftHead> {
              << format.getValue() << " cannot group";
     weight.setName((weight.getName() + ".draft").str());
     weight.getResult().setType(*fresh);
+    if (format == "int8")
+      readTwice(linear);
     linear.getResult().setType(graph::activationType(&getContext(), rows));
     draft.setType(builder.getFunctionType(
         draft.getArgumentTypes(),

@@ -45,6 +45,8 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       return signalPassFailure();
     }
     target = *parsed;
+    if (shared > 0)
+      target.sharedPerBlock = std::min(target.sharedPerBlock, int(shared));
     // 20 slices of 256 columns are a row of 5,120.
     warps = target.sharedPerBlock >= 160 * 1024 ? 20 : 10;
     if (sms > 0)

@@ -35,7 +35,7 @@ namespace lathe {
 
 /// Raised when the manifest, the plan or the ABI of kernels changes. There is
 /// no migration: a bundle is compiled again in seconds.
-inline constexpr int64_t kBundleSchema = 1;
+inline constexpr int64_t kBundleSchema = 2;
 
 /// The image of BundleTarget::images that holds the library kernels, which no
 /// plan launches: packing, sampling.

@@ -76,6 +76,9 @@ struct PlannedStage {
   int32_t blocks = 1;         ///< grid.x
   int32_t tokensPerBlock = 0; ///< 0: grid.y is 1
   int32_t dynamicShared = 0;  ///< bytes of shared memory per block
+  /// `blocks` may be any smaller multiple of this too, with the same results;
+  /// 0: it may not.
+  int32_t grain = 0;
   /// Known once compiled; what `infer inspect` shows.
   int32_t registers = 0, spillBytes = 0, stackBytes = 0;
 };
@@ -113,8 +116,15 @@ struct PlannedStep {
   std::vector<int32_t> covers; ///< kernels, ascending
 };
 
+/// Whose limits and size a plan keeps that was compiled for another GPU.
+struct PlannedProfile {
+  std::string arch; ///< "sm_120"; empty: the plan is for its own target
+  int32_t sms = 0;  ///< multiprocessors that its grids fill
+};
+
 struct Plan {
   std::string target = "cpu"; ///< "cpu" or a CUDA architecture: "sm_90"
+  PlannedProfile profile;
   std::vector<PlannedKernel> kernels;
   std::vector<PlannedWeight> weights;
   std::vector<PlannedState> states;

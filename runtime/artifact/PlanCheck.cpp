@@ -1,5 +1,7 @@
 #include "runtime/artifact/PlanJson.h"
 
+#include "runtime/base/CudaTarget.h"
+
 #include <algorithm>
 #include <set>
 
@@ -65,7 +67,19 @@ Status checkStage(const std::string &field, const PlannedStage &stage) {
   if (stage.tokensPerBlock < 0)
     return wrong(field + ".tokens_per_block", "at least 0",
                  stage.tokensPerBlock);
+  if (stage.grain < 0 || (stage.grain > 0 && stage.blocks % stage.grain != 0))
+    return wrong(field + ".grain", "a divisor of blocks, or 0", stage.grain);
   return checkBytes(field + ".dynamic_shared", stage.dynamicShared);
+}
+
+Status checkProfile(const PlannedProfile &profile) {
+  if (profile.arch.empty())
+    return absl::OkStatus();
+  if (!parseCudaTarget(profile.arch).ok())
+    return wrong("profile.arch", "a CUDA architecture", profile.arch);
+  if (profile.sms < 1)
+    return wrong("profile.sms", "at least 1", profile.sms);
+  return absl::OkStatus();
 }
 
 Status checkKernels(const Plan &plan) {
@@ -216,6 +230,7 @@ Status checkStep(const std::string &field, const Plan &plan,
 
 Status checkPlan(const Plan &plan) {
   LATHE_RETURN_IF_ERROR(checkSymbol("target", plan.target));
+  LATHE_RETURN_IF_ERROR(checkProfile(plan.profile));
   LATHE_RETURN_IF_ERROR(checkKernels(plan));
   for (size_t i = 0; i < plan.weights.size(); ++i)
     LATHE_RETURN_IF_ERROR(checkWeight(at("weights", i), plan.weights[i]));

@@ -40,13 +40,14 @@ template <typename T> Json arrayOf(const std::vector<T> &records) {
 }
 
 Json toJson(const PlannedStage &stage) {
-  const auto &[entry, threads, blocks, tokensPerBlock, dynamicShared, registers,
-               spillBytes, stackBytes] = stage;
+  const auto &[entry, threads, blocks, tokensPerBlock, dynamicShared, grain,
+               registers, spillBytes, stackBytes] = stage;
   return {{"entry", entry},
           {"threads", threads},
           {"blocks", blocks},
           {"tokens_per_block", tokensPerBlock},
           {"dynamic_shared", dynamicShared},
+          {"grain", grain},
           {"registers", registers},
           {"spill_bytes", spillBytes},
           {"stack_bytes", stackBytes}};
@@ -54,13 +55,14 @@ Json toJson(const PlannedStage &stage) {
 
 PlannedStage stageFrom(JsonFields fields) {
   PlannedStage stage;
-  auto &[entry, threads, blocks, tokensPerBlock, dynamicShared, registers,
-         spillBytes, stackBytes] = stage;
+  auto &[entry, threads, blocks, tokensPerBlock, dynamicShared, grain,
+         registers, spillBytes, stackBytes] = stage;
   entry = fields.text("entry");
   threads = fields.integer<int32_t>("threads");
   blocks = fields.integer<int32_t>("blocks");
   tokensPerBlock = fields.integer<int32_t>("tokens_per_block");
   dynamicShared = fields.integer<int32_t>("dynamic_shared");
+  grain = fields.integer<int32_t>("grain");
   registers = fields.integer<int32_t>("registers");
   spillBytes = fields.integer<int32_t>("spill_bytes");
   stackBytes = fields.integer<int32_t>("stack_bytes");
@@ -235,6 +237,20 @@ PlannedEntry entryFrom(JsonFields fields, JsonProblem &problem) {
   return entry;
 }
 
+Json toJson(const PlannedProfile &profile) {
+  const auto &[arch, sms] = profile;
+  return {{"arch", arch}, {"sms", sms}};
+}
+
+PlannedProfile profileFrom(JsonFields fields) {
+  PlannedProfile profile;
+  auto &[arch, sms] = profile;
+  arch = fields.text("arch");
+  sms = fields.integer<int32_t>("sms");
+  fields.finish();
+  return profile;
+}
+
 Json toJson(const PlannedStep &step) {
   const auto &[tokens, kernel, covers] = step;
   return {{"tokens", tokens}, {"kernel", kernel}, {"covers", covers}};
@@ -254,8 +270,10 @@ PlannedStep stepFrom(JsonFields fields) {
 } // namespace
 
 std::string planToJson(const Plan &plan) {
-  const auto &[target, kernels, weights, states, entries, steps] = plan;
+  const auto &[target, profile, kernels, weights, states, entries, steps] =
+      plan;
   return readableText({{"target", target},
+                       {"profile", toJson(profile)},
                        {"kernels", arrayOf(kernels)},
                        {"weights", arrayOf(weights)},
                        {"states", arrayOf(states)},
@@ -268,8 +286,11 @@ StatusOr<Plan> planFromJson(std::string_view text, const std::string &file) {
   JsonProblem problem{file, {}};
   JsonFields fields(root, "", problem);
   Plan plan;
-  auto &[target, kernels, weights, states, entries, steps] = plan;
+  auto &[target, profile, kernels, weights, states, entries, steps] = plan;
   target = fields.text("target");
+  fields.object("profile", [&, &profile = profile](JsonFields object) {
+    profile = profileFrom(std::move(object));
+  });
   kernels = fields.objects("kernels", kernelFrom);
   weights = fields.objects("weights", weightFrom);
   states = fields.objects("states", stateFrom);

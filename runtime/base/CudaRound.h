@@ -26,6 +26,7 @@ struct LatheRound {
   /// copies of it.
   int chosen[LATHE_REPLAY_TOKENS];
   int accepted;
+  int base;                         ///< position of the MTP layer's first slot
   int choices[LATHE_REPLAY_TOKENS]; ///< behind each token of the step
   int status[LATHE_REPLAY_TOKENS];
   int draftStatus[LATHE_ROUND_DRAFTS];
@@ -48,10 +49,10 @@ namespace lathe {
 /// first token stood at `start`; `tokens`: of the step that is to come.
 LATHE_ROUND void placeRound(LatheRound &round, int start, int tokens) {
   const int counted = round.accepted + 1, next = start + counted;
-  round.slots = {start, tokens, 0};
+  round.slots = {start - round.base, tokens, 0};
   round.trunk = {next, tokens, counted};
   for (int i = 0; i < LATHE_ROUND_DRAFTS; ++i) {
-    round.slot[i] = {next - 1 + i, 1, 0};
+    round.slot[i] = {next - 1 + i - round.base, 1, 0};
     round.before[i] = {next + i, 1, 0};
   }
 }

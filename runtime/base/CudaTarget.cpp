@@ -2,6 +2,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace lathe {
 
 namespace {
@@ -80,6 +83,25 @@ StatusOr<CudaTarget> cudaTargetFor(int major, int minor) {
   if (major == 9 && minor == 0)
     return targetOf(*last, nameOf(*last) + "a");
   return targetOf(*last, nameOf(*last));
+}
+
+StatusOr<CudaTarget> profileLimits(std::string_view arch) {
+  LATHE_ASSIGN_OR_RETURN(CudaTarget limits, parseCudaTarget(arch));
+  constexpr int kStep = 32 * 1024;
+  limits.sharedPerBlock = limits.sharedPerBlock / kStep * kStep;
+  return limits;
+}
+
+int sharedForShare(const CudaTarget &limits, const CudaTarget &device,
+                   int threads, int dynamicShared) {
+  constexpr int kOfBlock = 1024; // a block costs so much more
+  const int warps = (threads + 31) / 32;
+  const double share =
+      std::max({double(dynamicShared + kOfBlock) / limits.sharedPerSm,
+                double(warps) / limits.warpsPerSm, 1.0 / limits.blocksPerSm});
+  const int wanted = int(std::ceil(share * device.sharedPerSm)) - kOfBlock;
+  return std::clamp(wanted, dynamicShared,
+                    std::max(device.sharedPerBlock, dynamicShared));
 }
 
 bool hasWarpgroupMma(const CudaTarget &target) {

@@ -47,6 +47,19 @@ StatusOr<CudaTarget> parseCudaTarget(std::string_view arch);
 /// unknown GPUs.
 StatusOr<CudaTarget> cudaTargetFor(int major, int minor);
 
+/// What kernels that are planned for `arch`, to run on another GPU, may use:
+/// its limits, of a block's shared memory whole 32 KiB (96 of SM_120's 99), so
+/// that a driver that takes a little changes nothing. Errors as above.
+StatusOr<CudaTarget> profileLimits(std::string_view arch);
+
+/// Dynamic shared memory with which a block takes the same share of an SM of
+/// `device` that a block of `threads` threads and `dynamicShared` bytes takes
+/// of one of `limits`, be it of shared memory, warps or blocks: as many run
+/// together as there. At least `dynamicShared`, at most what a block of
+/// `device` can have.
+int sharedForShare(const CudaTarget &limits, const CudaTarget &device,
+                   int threads, int dynamicShared);
+
 /// Whether the target has the tensor-core instructions of a warpgroup (wgmma).
 bool hasWarpgroupMma(const CudaTarget &target);
 

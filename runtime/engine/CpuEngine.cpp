@@ -61,7 +61,18 @@ Status CpuEngine::allocate() {
       ioTotal += ioBytes(output, entry.tokens);
   }
   LATHE_ASSIGN_OR_RETURN(io, AlignedBuffer::allocate(ioTotal));
+  touchMemory();
   return absl::OkStatus();
+}
+
+/// Has the system back what the first steps use, or they would wait for it. Of
+/// the KV caches a step touches little.
+void CpuEngine::touchMemory() {
+  for (AlignedBuffer *buffer : {&arena, &scratch, &io})
+    std::memset(buffer->data(), 0, size_t(buffer->size()));
+  for (size_t i = 0; i < stateAt.size(); ++i)
+    if (plan.states[i].kind != StateKind::Kv)
+      std::memset(stateAt[i], 0, size_t(plan.states[i].byteSize(0)));
 }
 
 Status CpuEngine::bind(KernelProvider &kernels) {
@@ -226,6 +237,7 @@ Status CpuEngine::startMtp() {
   LATHE_ASSIGN_OR_RETURN(
       kept, AlignedBuffer::allocate(
                 ioBytes({keptWidth}, backlogCapacity() + kMaxStepTokens)));
+  std::memset(kept.data(), 0, size_t(kept.size())); // or steps fault pages in
   backlog.on = true;
   if (draftVocab() == 0 || !draftIds.empty())
     return absl::OkStatus();

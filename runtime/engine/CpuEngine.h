@@ -52,6 +52,7 @@ private:
   CpuEngine(const Plan &plan, const EngineOptions &options);
   Status bind(KernelProvider &kernels);
   Status allocate();
+  void touchMemory();
   void *resolve(const PlannedOperand &operand, const Bound &entry) const;
   void launchAll(Bound &entry, int64_t tokens, int64_t position,
                  bool settle = false);

@@ -63,12 +63,16 @@ Status CudaEngine::queueChoosing(const Choosing &from, int *count) {
 
 Status CudaEngine::queueChoice(DeviceAddress logits, const PlannedEntry &entry,
                                int *count, int64_t rows, bool draft) {
-  const DeviceAddress tokens = buffer.address() + layout.sampling + kChoiceAt;
-  const size_t bytes = kMaxStepTokens * sizeof(int);
-  LATHE_RETURN_IF_ERROR(queueChoosing(
-      {logits, rows, stepAddress(entry), draft, tokens, tokens + bytes},
-      count));
-  return stream.copyToHost(choice.data(), tokens, 2 * bytes);
+  DeviceAddress tokens = buffer.address() + layout.sampling + kChoiceAt;
+  LATHE_RETURN_IF_ERROR(queueChoosing({logits, rows, stepAddress(entry), draft,
+                                       tokens, tokens + kChoiceBytes / 2},
+                                      count));
+  DeviceAddress host = choice.address();
+  int words = int(kChoiceBytes / sizeof(int));
+  void *arguments[] = {&tokens, &host, &words};
+  return stream.launch(deliver,
+                       {.threads = 32, .programmatic = options.programmatic},
+                       arguments);
 }
 
 StatusOr<int32_t> CudaEngine::takeChoice() {

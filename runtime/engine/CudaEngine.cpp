@@ -2,6 +2,7 @@
 
 #include "runtime/base/CudaRound.h"
 #include "runtime/base/CudaSampling.h"
+#include "runtime/base/CudaTarget.h"
 #include "runtime/engine/CudaLoader.h"
 #include "runtime/engine/MemoryPlan.h"
 
@@ -47,6 +48,17 @@ CudaEngine::create(cuda::Context &context, const Plan &plan,
   return engine;
 }
 
+/// With a profile, as many blocks share a multiprocessor as there.
+StatusOr<int> CudaEngine::sharedOf(const PlannedStage &stage) const {
+  if (plan.profile.arch.empty())
+    return stage.dynamicShared;
+  LATHE_ASSIGN_OR_RETURN(CudaTarget limits, parseCudaTarget(plan.profile.arch));
+  CudaTarget device;
+  device.sharedPerSm = owner.device().sharedPerSm;
+  device.sharedPerBlock = owner.device().sharedPerBlock;
+  return sharedForShare(limits, device, stage.threads, stage.dynamicShared);
+}
+
 Status CudaEngine::loadModules(const CudaImages &images) {
   auto load = [&](const std::string &name) -> StatusOr<cuda::Module> {
     auto image = images.find(name);
@@ -55,25 +67,40 @@ Status CudaEngine::loadModules(const CudaImages &images) {
     return cuda::Module::load(owner, image->second, name);
   };
   LATHE_ASSIGN_OR_RETURN(runtime, load("runtime"));
-  LATHE_ASSIGN_OR_RETURN(advance, runtime.function("advance"));
-  LATHE_ASSIGN_OR_RETURN(readKernel, runtime.function("read"));
-  LATHE_ASSIGN_OR_RETURN(
-      sampleHighest, runtime.function("sample_highest", kSampleSharedBytes));
-  LATHE_ASSIGN_OR_RETURN(sampleWeigh,
-                         runtime.function("sample_weigh", kSampleSharedBytes));
-  LATHE_ASSIGN_OR_RETURN(sampleChoose,
-                         runtime.function("sample_choose", kSampleSharedBytes));
-  if (hasMtp()) {
-    LATHE_ASSIGN_OR_RETURN(roundRow, runtime.function("round_row"));
-    LATHE_ASSIGN_OR_RETURN(roundAccept, runtime.function("round_accept"));
+  struct Entry {
+    const char *name;
+    cuda::Function *function;
+    int shared;
+  };
+  constexpr int kAll = -1; // that a block can have
+  std::vector<Entry> entries = {
+      {"advance", &advance, 0},
+      {"deliver", &deliver, 0},
+      {"read", &readKernel, 0},
+      {"nothing", &nothingKernel, kAll},
+      {"hold", &holdKernel, kAll},
+      {"sample_highest", &sampleHighest, kSampleSharedBytes},
+      {"sample_weigh", &sampleWeigh, kSampleSharedBytes},
+      {"sample_choose", &sampleChoose, kSampleSharedBytes}};
+  if (hasMtp())
+    entries.insert(entries.end(), {{"round_row", &roundRow, 0},
+                                   {"round_accept", &roundAccept, 0}});
+  for (const auto &[name, function, shared] : entries) {
+    LATHE_ASSIGN_OR_RETURN(*function,
+                           runtime.function(name, std::max(shared, 0)));
+    if (shared == kAll) {
+      const int all = owner.device().sharedPerBlock - function->staticShared;
+      LATHE_ASSIGN_OR_RETURN(*function, runtime.function(name, all));
+    }
   }
   for (const PlannedKernel &planned : plan.kernels) {
     LATHE_ASSIGN_OR_RETURN(cuda::Module module, load(planned.name));
     Kernel kernel;
     for (const PlannedStage &stage : planned.stages) {
+      LATHE_ASSIGN_OR_RETURN(const int shared, sharedOf(stage));
       LATHE_ASSIGN_OR_RETURN(cuda::Function function,
-                             module.function(stage.entry, stage.dynamicShared));
-      kernel.stages.push_back({function, &stage});
+                             module.function(stage.entry, shared));
+      kernel.stages.push_back({function, &stage, shared});
     }
     kernels.push_back(std::move(kernel));
     modules.push_back(std::move(module));
@@ -96,8 +123,8 @@ Status CudaEngine::allocate() {
       logits = std::max(logits, ioBytes(entry.outputs[0], entry.tokens));
   LATHE_ASSIGN_OR_RETURN(readBack,
                          cuda::PinnedBuffer::allocate(owner, size_t(logits)));
-  LATHE_ASSIGN_OR_RETURN(choice, cuda::PinnedBuffer::allocate(
-                                     owner, 2 * kMaxStepTokens * sizeof(int)));
+  LATHE_ASSIGN_OR_RETURN(
+      choice, cuda::PinnedBuffer::allocate(owner, size_t(kChoiceBytes)));
   LATHE_ASSIGN_OR_RETURN(
       roundBack, cuda::PinnedBuffer::allocate(owner, sizeof(LatheRound)));
   LATHE_ASSIGN_OR_RETURN(tokenReady, cuda::Event::create(owner));
@@ -174,14 +201,20 @@ Status CudaEngine::launch(const PlannedEntry &entry,
       continue;
     cuda::LaunchShape shape;
     shape.gridX = unsigned(planned.blocks);
+    if (bindings.sms > 0 && planned.grain > 0)
+      shape.gridX = unsigned(std::clamp(bindings.sms / planned.grain, 1,
+                                        planned.blocks / planned.grain) *
+                             planned.grain);
     if (planned.tokensPerBlock > 0)
       shape.gridY = unsigned((tokens + planned.tokensPerBlock - 1) /
                              planned.tokensPerBlock);
     shape.threads = unsigned(planned.threads);
-    shape.dynamicShared = unsigned(planned.dynamicShared);
+    shape.dynamicShared = unsigned(stage.dynamicShared);
     // The first launch follows a copy, which it cannot overlap.
     shape.programmatic = options.programmatic && *count > 0;
-    LATHE_RETURN_IF_ERROR(stream.launch(stage.function, shape, arguments));
+    LATHE_RETURN_IF_ERROR(
+        bindings.empty ? stream.launch(nothingKernel, shape, nullptr)
+                       : stream.launch(stage.function, shape, arguments));
     ++*count;
   }
   return absl::OkStatus();
@@ -290,16 +323,19 @@ Status CudaEngine::captureStep() {
   LATHE_ASSIGN_OR_RETURN(stepGraph, stream.capture([&]() -> Status {
     int count = 0;
     LATHE_RETURN_IF_ERROR(queueStep(1, &count));
-    LATHE_RETURN_IF_ERROR(
-        queueChoice(reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data),
-                    *trunk, &count));
-    LATHE_RETURN_IF_ERROR(stream.copyOnDevice(
-        trunkInput(), buffer.address() + layout.sampling + kChoiceAt,
-        sizeof(int)));
-    DeviceAddress step = stepAddress(*trunk);
-    int tokens = 1;
-    void *arguments[] = {&step, &tokens};
-    return stream.launch(advance, {.threads = 32}, arguments);
+    const DeviceAddress logits =
+        reinterpret_cast<DeviceAddress>(outputOf(*head, 1).data);
+    DeviceAddress choices = buffer.address() + layout.sampling + kChoiceAt;
+    LATHE_RETURN_IF_ERROR(queueChoosing({logits, 1, stepAddress(*trunk), false,
+                                         choices, choices + kChoiceBytes / 2},
+                                        &count));
+    DeviceAddress step = stepAddress(*trunk), input = trunkInput();
+    DeviceAddress host = choice.address();
+    int words = int(kChoiceBytes / sizeof(int));
+    void *arguments[] = {&step, &input, &choices, &host, &words};
+    return stream.launch(advance,
+                         {.threads = 32, .programmatic = options.programmatic},
+                         arguments);
   }));
   return stepGraph.upload(stream);
 }

@@ -17,6 +17,7 @@
 #include "runtime/cuda/Stream.h"
 #include "runtime/engine/CudaMemory.h"
 #include "runtime/engine/Engine.h"
+#include "runtime/engine/SmHold.h"
 #include "runtime/memory/WeightSource.h"
 #include "runtime/memory/WeightStore.h"
 
@@ -76,21 +77,47 @@ public:
 
   // Measuring. Times are medians in seconds.
 
-  /// One play of the entry's launches for `tokens`, back to back; `kernel`
-  /// limits it to the launches of one kernel of the plan (-1: all).
   struct Timing {
     double seconds = 0; ///< of all the launches together
     int launches = 0;   ///< CUDA entries, stages counted
   };
+  struct TimeOptions {
+    int repetitions = 10;
+    /// So many multiprocessors are free (hold()); 0: all. A grid that fills
+    /// them shrinks with them, if PlannedStage::grain allows.
+    int sms = 0;
+    /// Launch something of the same shape that does nothing.
+    bool empty = false;
+  };
+  /// One play of the entry's launches for `tokens`, back to back; `kernel`
+  /// limits it to the launches of one kernel of the plan (-1: all).
   StatusOr<Timing> time(std::string_view function, int64_t tokens,
-                        int32_t kernel, int repetitions);
+                        int32_t kernel, const TimeOptions &options);
+  /// Launches [begin, end) of a step, counted as PlannedLaunch over trunk and
+  /// head; behind them comes one for the choice of a token.
+  StatusOr<Timing> timeRange(int64_t tokens, int64_t begin, int64_t end,
+                             int repetitions);
+  /// Leaves `sms` multiprocessors to whatever is timed while the result lives.
+  StatusOr<std::unique_ptr<SmHold>> hold(int sms);
   /// A whole step: trunk, head and the choice of one token.
   StatusOr<Timing> timeStep(int64_t tokens, int repetitions);
   /// Whether steps of `tokens` run as one persistent kernel.
   bool isPersistent(int64_t tokens) const;
-  /// Parts of a round, as its graph has them. REQUIRES: startMtp().
+  /// Parts of a round, as its graph has them.
   enum class RoundPart : uint8_t { Drafts, Verify, Accept, All };
-  StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions);
+  /// What a round consists of, in order: launches of the plan, and a few more.
+  struct RoundCall {
+    RoundPart part;
+    std::string_view function; ///< of the plan; "row", "choice", "accept"
+    const PlannedLaunch *launch = nullptr; ///< null for those
+  };
+  /// REQUIRES of these: startMtp(), a plan with rounds of `drafts`.
+  StatusOr<std::vector<RoundCall>> roundCalls(int64_t drafts);
+  /// One part of a round, or as much of all of it as the first `calls` make up:
+  /// behind a round whose drafts all held, so that there is most to catch up
+  /// with, and with a cold L2 cache.
+  StatusOr<Timing> timeRound(int64_t drafts, RoundPart part, int repetitions,
+                             size_t calls = SIZE_MAX);
   /// Bytes per second at which the GPU reads its weights.
   StatusOr<double> readBandwidth();
   /// Moves the position without computing: what lies in the states is used.
@@ -101,6 +128,7 @@ private:
   struct Stage {
     cuda::Function function;
     const PlannedStage *planned;
+    int dynamicShared; ///< the plan's, or more to keep a profile
   };
   struct Kernel {
     std::vector<Stage> stages;
@@ -110,12 +138,15 @@ private:
     cuda::DeviceAddress inputs[2] = {0, 0};
     cuda::DeviceAddress step = 0;
     std::string_view only{}; ///< of a kernel, stages whose entry ends so
+    int sms = 0;             ///< as TimeOptions::sms
+    bool empty = false;      ///< as TimeOptions::empty
   };
 
   CudaEngine(cuda::Context &context, const Plan &plan,
              const CudaEngineOptions &options);
   Status allocate();
   Status loadModules(const CudaImages &images);
+  StatusOr<int> sharedOf(const PlannedStage &stage) const;
   Status loadWeights(WeightSource *weights);
   size_t indexOf(const PlannedEntry &entry) const;
   cuda::DeviceAddress stepAddress(const PlannedEntry &entry) const;
@@ -168,15 +199,31 @@ private:
   Status settleStates();
 
   cuda::DeviceAddress roundAt(size_t offset) const;
-  Status queueDrafts(int64_t drafts, int *count);
-  Status queueVerify(int64_t drafts, int *count);
-  Status queueAccept(int64_t drafts, int *count);
-  Status queueRound(int64_t drafts, RoundPart part, int *count);
+  /// What of a round is to be queued, and what was.
+  struct RoundQueue {
+    RoundPart part = RoundPart::All;
+    size_t calls = SIZE_MAX;
+    std::vector<RoundCall> seen{}; ///< all of them, queued or not
+    int launches = 0;
+    bool take(const RoundCall &call);
+  };
+  Status queueEntry(const PlannedEntry &entry, RoundPart part,
+                    const Bindings &bindings, RoundQueue &queue);
+  Status queueRow(const PlannedEntry &mtp, RoundQueue &queue);
+  Status queueRoundChoice(const Choosing &choosing, RoundPart part,
+                          RoundQueue &queue);
+  Status queueDrafts(int64_t drafts, RoundQueue &queue);
+  Status queueVerify(int64_t drafts, RoundQueue &queue);
+  Status queueAccept(int64_t drafts, RoundQueue &queue);
+  Status queueRound(int64_t drafts, RoundQueue &queue);
   Status prepareRound(int32_t token, int64_t drafts);
   RowsView outputOf(const PlannedEntry &entry, int64_t tokens) const;
   StatusOr<RowsView> toHost(RowsView rows) override;
+  /// `before` comes before each repetition and is not timed.
   StatusOr<Timing> timeGraph(const cuda::GraphExec &graph, int count,
-                             int repetitions);
+                             int repetitions,
+                             const std::function<Status()> &before = nullptr);
+  Status readWeights(int64_t bytes, int64_t *read);
 
   cuda::Context &owner;
   const CudaEngineOptions options;
@@ -190,7 +237,7 @@ private:
   std::vector<cuda::Module> modules;
   std::vector<Kernel> kernels;
   cuda::Module runtime;
-  cuda::Function advance, readKernel;
+  cuda::Function advance, deliver, readKernel, nothingKernel, holdKernel;
   cuda::Function sampleHighest, sampleWeigh, sampleChoose;
   std::map<size_t, cuda::GraphExec> graphs; ///< by entry
   cuda::GraphExec stepGraph;

@@ -76,12 +76,15 @@ StatusOr<std::vector<float>> CudaEngine::state(std::string_view name) {
   return std::vector<float>();
 }
 
-StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
-                                                   int count, int repetitions) {
+StatusOr<CudaEngine::Timing>
+CudaEngine::timeGraph(const cuda::GraphExec &graph, int count, int repetitions,
+                      const std::function<Status()> &before) {
   LATHE_ASSIGN_OR_RETURN(cuda::Event start, cuda::Event::create(owner, true));
   LATHE_ASSIGN_OR_RETURN(cuda::Event end, cuda::Event::create(owner, true));
   std::vector<double> seconds;
   for (int i = -2; i < repetitions; ++i) { // the first two warm up
+    if (before)
+      LATHE_RETURN_IF_ERROR(before());
     LATHE_RETURN_IF_ERROR(start.record(stream));
     LATHE_RETURN_IF_ERROR(stream.launch(graph));
     LATHE_RETURN_IF_ERROR(end.record(stream));
@@ -96,7 +99,7 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeGraph(const cuda::GraphExec &graph,
 
 StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
                                               int64_t tokens, int32_t kernel,
-                                              int repetitions) {
+                                              const TimeOptions &options) {
   const PlannedEntry *entry = plan.find(function, tokens);
   if (!entry)
     return internalError("the plan has no entry \"" + std::string(function) +
@@ -105,9 +108,49 @@ StatusOr<CudaEngine::Timing> CudaEngine::time(std::string_view function,
   devicePosition = -1;
   int count = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return launchAll(*entry, tokens, kernel, {}, &count);
+    return launchAll(*entry, tokens, kernel,
+                     {.sms = options.sms, .empty = options.empty}, &count);
+  }));
+  return timeGraph(graph, count, options.repetitions);
+}
+
+StatusOr<CudaEngine::Timing> CudaEngine::timeRange(int64_t tokens,
+                                                   int64_t begin, int64_t end,
+                                                   int repetitions) {
+  const PlannedEntry *entries[] = {plan.find("trunk", tokens),
+                                   plan.find("head", tokens)};
+  if (!entries[0] || !entries[1])
+    return internalError("the plan has no step of " + std::to_string(tokens) +
+                         " tokens");
+  for (const PlannedEntry *entry : entries)
+    LATHE_RETURN_IF_ERROR(sendStep(*entry, tokens, nextPosition));
+  devicePosition = -1;
+  int count = 0;
+  LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&]() -> Status {
+    int64_t at = 0;
+    auto isIn = [&] { return at >= begin && at < end; };
+    Bindings bindings;
+    for (const PlannedEntry *entry : entries) {
+      for (const PlannedLaunch &planned : entry->launches) {
+        if (isIn())
+          LATHE_RETURN_IF_ERROR(
+              launch(*entry, planned, tokens, bindings, &count));
+        ++at;
+      }
+      bindings.inputs[0] =
+          reinterpret_cast<DeviceAddress>(outputOf(*entry, tokens).data);
+    }
+    if (!isIn())
+      return absl::OkStatus();
+    return queueChoice(bindings.inputs[0], *entries[0], &count);
   }));
   return timeGraph(graph, count, repetitions);
+}
+
+StatusOr<std::unique_ptr<SmHold>> CudaEngine::hold(int sms) {
+  LATHE_RETURN_IF_ERROR(stream.synchronize());
+  nextSlot = 0;
+  return SmHold::create(owner, holdKernel, sms);
 }
 
 StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
@@ -130,21 +173,30 @@ StatusOr<CudaEngine::Timing> CudaEngine::timeStep(int64_t tokens,
   return timeGraph(graph, count, repetitions);
 }
 
-StatusOr<double> CudaEngine::readBandwidth() {
-  // As many whole rounds of the kernel's loop as the weights have.
+/// Queues a reading of the first `bytes` of the weights, or of fewer: whole
+/// rounds of the kernel's loop.
+Status CudaEngine::readWeights(int64_t bytes, int64_t *read) {
   const unsigned blocks = unsigned(4 * owner.device().sms), threads = 512;
   const int64_t round = int64_t(blocks) * threads * 8;
-  long long vectors = layout.weightBytes / 16 / round * round;
+  long long vectors = std::min(bytes, layout.weightBytes) / 16 / round * round;
+  *read = vectors * 16;
   if (vectors == 0)
-    return internalError("the weights are too small to measure a bandwidth");
+    return absl::OkStatus();
   DeviceAddress from = buffer.address(), sink = from + layout.sampling;
   void *arguments[] = {&from, &vectors, &sink};
+  return stream.launch(readKernel, {.gridX = blocks, .threads = threads},
+                       arguments);
+}
+
+StatusOr<double> CudaEngine::readBandwidth() {
+  int64_t bytes = 0;
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return stream.launch(readKernel, {.gridX = blocks, .threads = threads},
-                         arguments);
+    return readWeights(layout.weightBytes, &bytes);
   }));
+  if (bytes == 0)
+    return internalError("the weights are too small to measure a bandwidth");
   LATHE_ASSIGN_OR_RETURN(Timing timing, timeGraph(graph, 1, 9));
-  return double(vectors) * 16 / timing.seconds;
+  return double(bytes) / timing.seconds;
 }
 
 } // namespace lathe

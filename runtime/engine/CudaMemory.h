@@ -11,6 +11,7 @@
 #define LATHE_RUNTIME_ENGINE_CUDAMEMORY_H
 
 #include "runtime/artifact/Plan.h"
+#include "runtime/base/Replay.h"
 #include "runtime/engine/MemoryPlan.h"
 
 #include <cstdint>
@@ -30,6 +31,8 @@ inline constexpr int64_t kUploadBytes = 32 << 20;
 inline constexpr int64_t kSamplingBytes = 512;
 inline constexpr int64_t kDraftSamplingAt = 128;
 inline constexpr int64_t kChoiceAt = 256;
+inline constexpr int64_t kChoiceBytes =
+    2 * LATHE_REPLAY_TOKENS * int64_t(sizeof(int));
 
 /// Byte offsets from the start of the buffer, all multiples of 256.
 struct CudaMemory {

@@ -76,88 +76,121 @@ DeviceAddress CudaEngine::roundAt(size_t offset) const {
   return buffer.address() + layout.round + offset;
 }
 
+/// Whether `call`, which comes next in the round, is to be queued.
+bool CudaEngine::RoundQueue::take(const RoundCall &call) {
+  seen.push_back(call);
+  return seen.size() <= calls && (part == RoundPart::All || part == call.part);
+}
+
+Status CudaEngine::queueEntry(const PlannedEntry &entry, RoundPart part,
+                              const Bindings &bindings, RoundQueue &queue) {
+  for (const PlannedLaunch &planned : entry.launches)
+    if (queue.take({part, entry.function, &planned}))
+      LATHE_RETURN_IF_ERROR(
+          launch(entry, planned, entry.tokens, bindings, &queue.launches));
+  return absl::OkStatus();
+}
+
+Status CudaEngine::queueRoundChoice(const Choosing &choosing, RoundPart part,
+                                    RoundQueue &queue) {
+  return queue.take({part, "choice"}) ? queueChoosing(choosing, &queue.launches)
+                                      : absl::OkStatus();
+}
+
+static DeviceAddress addressOf(RowsView rows) {
+  return reinterpret_cast<DeviceAddress>(rows.data);
+}
+
+/// The MTP layer's row behind the last accepted token to where drafts take it.
+Status CudaEngine::queueRow(const PlannedEntry &mtp, RoundQueue &queue) {
+  if (!queue.take({RoundPart::Drafts, "row"}))
+    return absl::OkStatus();
+  DeviceAddress round = roundAt(0), rows = addressOf(outputOf(mtp, 1));
+  DeviceAddress hidden = buffer.address() + layout.draftRow;
+  int vectors = int(activationStride(mtp.inputs[1].width) / 4);
+  void *arguments[] = {&round, &rows, &hidden, &vectors};
+  ++queue.launches;
+  return stream.launch(roundRow,
+                       {.threads = 256, .programmatic = options.programmatic},
+                       arguments);
+}
+
 /// The drafts into the trunk's tokens from the second one on.
-Status CudaEngine::queueDrafts(int64_t drafts, int *count) {
+Status CudaEngine::queueDrafts(int64_t drafts, RoundQueue &queue) {
+  constexpr RoundPart kPart = RoundPart::Drafts;
   const bool draftHead = draftVocab() > 0;
   const PlannedEntry &many = *plan.find("mtp", drafts + 1);
   const PlannedEntry &one = *plan.find("mtp", 1);
   const PlannedEntry &head = *plan.find(draftHead ? "draft_head" : "head", 1);
-  auto address = [](RowsView rows) {
-    return reinterpret_cast<DeviceAddress>(rows.data);
-  };
-  const DeviceAddress output = address(outputOf(one, 1));
   LATHE_RETURN_IF_ERROR(
-      launchAll(many, drafts + 1, -1,
-                {{roundAt(offsetof(LatheRound, chosen)),
-                  address(outputOf(*plan.find("trunk", 1), 1))},
-                 roundAt(offsetof(LatheRound, slots))},
-                count));
-  DeviceAddress round = roundAt(0), rows = output;
+      queueEntry(many, kPart,
+                 {{roundAt(offsetof(LatheRound, chosen)),
+                   addressOf(outputOf(*plan.find("trunk", 1), 1))},
+                  roundAt(offsetof(LatheRound, slots))},
+                 queue));
+  LATHE_RETURN_IF_ERROR(queueRow(one, queue));
   DeviceAddress hidden = buffer.address() + layout.draftRow;
-  int vectors = int(activationStride(one.inputs[1].width) / 4);
-  void *arguments[] = {&round, &rows, &hidden, &vectors};
-  LATHE_RETURN_IF_ERROR(stream.launch(
-      roundRow, {.threads = 256, .programmatic = options.programmatic},
-      arguments));
-  ++*count;
   for (int64_t i = 0; i < drafts; ++i) {
     const size_t step = size_t(i) * sizeof(LatheStep);
     const DeviceAddress token = trunkInput() + size_t(i) * sizeof(int);
     if (i > 0) {
-      LATHE_RETURN_IF_ERROR(launchAll(
-          one, 1, -1,
+      LATHE_RETURN_IF_ERROR(queueEntry(
+          one, kPart,
           {{token, hidden}, roundAt(offsetof(LatheRound, slot) + step)},
-          count));
-      hidden = output;
+          queue));
+      hidden = addressOf(outputOf(one, 1));
     }
-    LATHE_RETURN_IF_ERROR(launchAll(head, 1, -1, {{hidden}, 0}, count));
-    LATHE_RETURN_IF_ERROR(queueChoosing(
-        {address(outputOf(head, 1)), 1,
+    LATHE_RETURN_IF_ERROR(queueEntry(head, kPart, {{hidden}, 0}, queue));
+    LATHE_RETURN_IF_ERROR(queueRoundChoice(
+        {addressOf(outputOf(head, 1)), 1,
          roundAt(offsetof(LatheRound, before) + step), draftHead,
          token + sizeof(int),
          roundAt(offsetof(LatheRound, draftStatus) + size_t(i) * sizeof(int))},
-        count));
+        kPart, queue));
   }
   return absl::OkStatus();
 }
 
-Status CudaEngine::queueVerify(int64_t drafts, int *count) {
+Status CudaEngine::queueVerify(int64_t drafts, RoundQueue &queue) {
+  constexpr RoundPart kPart = RoundPart::Verify;
   const int64_t tokens = drafts + 1;
   const PlannedEntry &trunk = *plan.find("trunk", tokens);
   const PlannedEntry &head = *plan.find("head", tokens);
   const DeviceAddress step = roundAt(offsetof(LatheRound, trunk));
-  LATHE_RETURN_IF_ERROR(launchAll(trunk, tokens, -1, {{}, step}, count));
-  LATHE_RETURN_IF_ERROR(launchAll(
-      head, tokens, -1,
-      {{reinterpret_cast<DeviceAddress>(outputOf(trunk, tokens).data)}, step},
-      count));
-  return queueChoosing(
-      {reinterpret_cast<DeviceAddress>(outputOf(head, tokens).data), tokens,
-       step, false, roundAt(offsetof(LatheRound, choices)),
-       roundAt(offsetof(LatheRound, status))},
-      count);
+  LATHE_RETURN_IF_ERROR(queueEntry(trunk, kPart, {{}, step}, queue));
+  LATHE_RETURN_IF_ERROR(queueEntry(
+      head, kPart, {{addressOf(outputOf(trunk, tokens))}, step}, queue));
+  return queueRoundChoice({addressOf(outputOf(head, tokens)), tokens, step,
+                           false, roundAt(offsetof(LatheRound, choices)),
+                           roundAt(offsetof(LatheRound, status))},
+                          kPart, queue);
 }
 
-Status CudaEngine::queueAccept(int64_t drafts, int *count) {
+Status CudaEngine::queueAccept(int64_t drafts, RoundQueue &queue) {
+  if (!queue.take({RoundPart::Accept, "accept"}))
+    return absl::OkStatus();
   DeviceAddress round = roundAt(0), tokens = trunkInput();
+  DeviceAddress host = roundBack.address();
   int number = int(drafts);
-  void *arguments[] = {&round, &tokens, &number};
-  LATHE_RETURN_IF_ERROR(stream.launch(
+  void *arguments[] = {&round, &tokens, &number, &host};
+  const bool first = queue.launches++ == 0;
+  return stream.launch(
       roundAccept,
-      {.threads = 32, .programmatic = options.programmatic && *count > 0},
-      arguments));
-  ++*count;
-  return stream.copyToHost(roundBack.data(), round, sizeof(LatheRound));
+      {.threads = 32, .programmatic = options.programmatic && !first},
+      arguments);
 }
 
-Status CudaEngine::queueRound(int64_t drafts, RoundPart part, int *count) {
-  if (part == RoundPart::Drafts || part == RoundPart::All)
-    LATHE_RETURN_IF_ERROR(queueDrafts(drafts, count));
-  if (part == RoundPart::Verify || part == RoundPart::All)
-    LATHE_RETURN_IF_ERROR(queueVerify(drafts, count));
-  if (part == RoundPart::Accept || part == RoundPart::All)
-    LATHE_RETURN_IF_ERROR(queueAccept(drafts, count));
-  return absl::OkStatus();
+Status CudaEngine::queueRound(int64_t drafts, RoundQueue &queue) {
+  LATHE_RETURN_IF_ERROR(queueDrafts(drafts, queue));
+  LATHE_RETURN_IF_ERROR(queueVerify(drafts, queue));
+  return queueAccept(drafts, queue);
+}
+
+StatusOr<std::vector<CudaEngine::RoundCall>>
+CudaEngine::roundCalls(int64_t drafts) {
+  RoundQueue queue{.calls = 0};
+  LATHE_RETURN_IF_ERROR(queueRound(drafts, queue));
+  return std::move(queue.seen);
 }
 
 /// Tells the device where it stands, as the round before would have: the
@@ -165,6 +198,7 @@ Status CudaEngine::queueRound(int64_t drafts, RoundPart part, int *count) {
 Status CudaEngine::prepareRound(int32_t token, int64_t drafts) {
   LatheRound round{};
   round.accepted = int(backlog.rows - 1);
+  round.base = int(backlog.base);
   std::fill_n(round.chosen, kMaxStepTokens, token);
   std::ranges::copy(backlog.tokens, round.chosen);
   round.forcedCount =
@@ -179,16 +213,18 @@ Status CudaEngine::prepareRound(int32_t token, int64_t drafts) {
 
 StatusOr<Round> CudaEngine::draftAndVerify(int32_t token, int64_t drafts) {
   // The rows that the MTP layer waits for must be the trunk's last output.
+  if (const int64_t last = nextPosition - lastRunStart;
+      last <= drafts + 1 && 2 * last <= backlog.rows)
+    LATHE_RETURN_IF_ERROR(feedMtp(last));
   const PlannedEntry *mtp = plan.find("mtp", drafts + 1);
   if (lastRunStart != backlog.first || backlog.rows > lastHidden.rows ||
       backlog.rows > drafts + 1 || !mtp || mtp->prefill)
     return Engine::draftAndVerify(token, drafts);
   cuda::GraphExec &graph = roundGraphs[drafts];
   if (!graph) {
-    int count = 0;
-    LATHE_ASSIGN_OR_RETURN(graph, stream.capture([&] {
-      return queueRound(drafts, RoundPart::All, &count);
-    }));
+    RoundQueue queue;
+    LATHE_ASSIGN_OR_RETURN(
+        graph, stream.capture([&] { return queueRound(drafts, queue); }));
   }
   if (placed != Placed{drafts, nextPosition, token})
     LATHE_RETURN_IF_ERROR(prepareRound(token, drafts));
@@ -222,19 +258,28 @@ StatusOr<Round> CudaEngine::draftAndVerify(int32_t token, int64_t drafts) {
   return round;
 }
 
-StatusOr<CudaEngine::Timing>
-CudaEngine::timeRound(int64_t drafts, RoundPart part, int repetitions) {
-  backlog.first = nextPosition - 1;
-  backlog.rows = 1;
-  backlog.tokens.clear();
-  LATHE_RETURN_IF_ERROR(prepareRound(13, drafts));
-  devicePosition = -1;
-  placed = {};
-  int count = 0;
+StatusOr<CudaEngine::Timing> CudaEngine::timeRound(int64_t drafts,
+                                                   RoundPart part,
+                                                   int repetitions,
+                                                   size_t calls) {
+  constexpr int32_t kToken = 13;
+  constexpr int64_t kMoreThanTheL2Cache = 256 << 20;
+  const int64_t tokens = drafts + 1;
+  skipTo(std::max(nextPosition, tokens));
+  backlog.first = nextPosition - tokens;
+  backlog.rows = pendingTokens = tokens;
+  backlog.tokens.assign(size_t(drafts), kToken);
+  RoundQueue queue{.part = part, .calls = calls};
   LATHE_ASSIGN_OR_RETURN(cuda::GraphExec graph, stream.capture([&] {
-    return queueRound(drafts, part, &count);
+    return queueRound(drafts, queue);
   }));
-  return timeGraph(graph, count, repetitions);
+  auto timing = timeGraph(graph, queue.launches, repetitions, [&]() -> Status {
+    int64_t read = 0;
+    LATHE_RETURN_IF_ERROR(prepareRound(kToken, drafts));
+    return readWeights(kMoreThanTheL2Cache, &read);
+  });
+  skipTo(nextPosition);
+  return timing;
 }
 
 } // namespace lathe

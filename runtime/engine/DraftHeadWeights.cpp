@@ -44,7 +44,7 @@ float largestOf(const HostWeight &head, const std::vector<int32_t> &ids) {
   return largest;
 }
 
-/// Some rows in four bits.
+/// Some rows in four bits, or in eight: two digits of four (draft-head).
 HostWeight roundRows(const HostWeight &head, const std::vector<int32_t> &ids,
                      const WeightDesc &desc) {
   HostWeight result;
@@ -52,16 +52,19 @@ HostWeight roundRows(const HostWeight &head, const std::vector<int32_t> &ids,
   const size_t codes = size_t(desc.cols / 2),
                groups = size_t(desc.cols) / size_t(desc.group);
   const bool int4 = desc.format == WeightFormat::Int4;
+  const bool int8 = int4 && desc.cols == 2 * head.desc.cols;
   result.data.resize(ids.size() * codes);
   (int4 ? result.scales.resize(ids.size() * groups)
         : result.blockScales.resize(ids.size() * groups));
   if (!int4)
     result.globalScale = nvFp4GlobalScale(largestOf(head, ids));
-  std::vector<float> row(static_cast<size_t>(desc.cols));
+  std::vector<float> row(static_cast<size_t>(head.desc.cols));
   for (size_t i = 0; i < ids.size(); ++i) {
     head.dequantizeRow(ids[i], row.data());
     uint8_t *to = result.data.data() + i * codes;
-    if (int4)
+    if (int8)
+      quantizeInt8Row(row, desc.group, to, result.scales.data() + i * groups);
+    else if (int4)
       quantizeInt4Row(row, desc.group, to, result.scales.data() + i * groups);
     else
       quantizeNvFp4Row(row, result.globalScale, to,

@@ -4,8 +4,10 @@
 
 namespace lathe {
 
-/// Plain rounds at the start, to know what a round without drafts costs.
-static constexpr int64_t kPlainRounds = 2;
+/// Plain rounds at the start, to know what a round without drafts costs; then
+/// one after so many rounds without, and after twice as many each time, up to a
+/// limit.
+static constexpr int64_t kPlainRounds = 4, kPlainGap = 4, kPlainDoublings = 6;
 /// How much of what was known a new observation leaves, and a round without
 /// one.
 static constexpr double kMemory = 0.95, kUnseen = 0.985;
@@ -16,12 +18,24 @@ static constexpr double kHopedCost = 0.1;
 /// Estimates err, and the highest of several errs upwards: drafts must promise
 /// this much more than a plain round.
 static constexpr double kMargin = 1.1;
+/// The most debt of a source: a share of the time so far, and a few plain
+/// rounds to begin with. Gains are saved up for a few plain rounds only.
+static constexpr double kDebtShare = 0.003, kDebtRounds = 1, kSavedRounds = 6;
+/// Rounds after which a cost that was measured once is in doubt; twice as many
+/// for each time more.
+static constexpr int64_t kDoubtRounds = 32;
+/// A round this much slower than its like was disturbed by something else, and
+/// so it was if it seems to have cost so many plain rounds more than it
+/// brought.
+static constexpr double kDisturbed = 1.5, kMostCharge = 5;
 
-double DraftPolicy::Cost::median() const {
-  auto sorted = samples;
-  auto end = sorted.begin() + std::min<int64_t>(count, int64_t(sorted.size()));
-  std::sort(sorted.begin(), end);
-  return sorted[size_t(end - sorted.begin() - 1) / 2];
+void DraftPolicy::Cost::add(double sample, int64_t round) {
+  lastRound = round;
+  if (rounds++ == 0)
+    return;
+  samples[size_t(rounds - 2) % samples.size()] = sample;
+  const int64_t known = std::min<int64_t>(rounds - 1, int64_t(samples.size()));
+  seconds = *std::min_element(samples.begin(), samples.begin() + known);
 }
 
 double DraftPolicy::yieldOf(DraftChoice choice) const {
@@ -37,32 +51,66 @@ double DraftPolicy::yieldOf(DraftChoice choice) const {
   return sum;
 }
 
-double DraftPolicy::costOf(DraftChoice choice) const {
-  const double plain = of(DraftSource::None).costs[0].median();
-  const Source &source = of(choice.source);
-  if (source.costs[size_t(choice.drafts)].count > 0)
-    return source.costs[size_t(choice.drafts)].median();
-  // In a straight line through the next smaller count that is known.
-  for (int64_t known = choice.drafts - 1; known > 0; --known)
-    if (source.costs[size_t(known)].count > 0)
-      return plain + (source.costs[size_t(known)].median() - plain) *
-                         double(choice.drafts) / double(known);
-  return plain * (1 + kHopedCost * double(choice.drafts));
+bool DraftPolicy::isKnown(const Cost &cost) const {
+  return cost.rounds > 1 && (rounds - cost.lastRound) >>
+                                std::min<int64_t>(cost.rounds - 1, 32) <=
+                                kDoubtRounds;
 }
 
-DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) {
+bool DraftPolicy::mayFail(DraftChoice choice) const {
+  return of(choice.source).owed + costOf(choice) - plain().seconds <=
+         kDebtShare * elapsed + kDebtRounds * plain().seconds;
+}
+
+bool DraftPolicy::wantsPlain() const {
+  const int64_t more = plain().rounds - kPlainRounds;
+  return more < 0 || rounds - plain().lastRound >
+                         kPlainGap << std::min(more, kPlainDoublings);
+}
+
+/// What rounds of unknown cost are hoped to cost: those of the next smaller
+/// count and half as much for each further draft, and more than the same drafts
+/// out of the text, which cost only their verification.
+double DraftPolicy::hopedCost(DraftChoice choice) const {
+  const auto &costs = of(choice.source).costs;
+  int64_t known = choice.drafts - 1;
+  while (known > 0 && !isKnown(costs[size_t(known)]))
+    --known;
+  double cost = plain().seconds, each = kHopedCost * plain().seconds;
+  if (known > 0) {
+    cost = costs[size_t(known)].seconds;
+    each = std::max(each, (cost - plain().seconds) / double(2 * known));
+  }
+  cost += each * double(choice.drafts - known);
+  const Cost &verified = this->cost({DraftSource::Lookup, choice.drafts});
+  return isKnown(verified) ? std::max(cost, (1 + kHopedCost) * verified.seconds)
+                           : cost;
+}
+
+double DraftPolicy::costOf(DraftChoice choice) const {
+  const Cost &measured = cost(choice);
+  return choice.drafts == 0 || isKnown(measured) ? measured.seconds
+                                                 : hopedCost(choice);
+}
+
+DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) const {
   DraftChoice best;
-  if (of(DraftSource::None).costs[0].count < kPlainRounds)
+  if (wantsPlain())
     return best;
-  double bestRate = kMargin / costOf(best);
+  double bestRate = kMargin / plain().seconds;
   for (auto [source, there] :
        {std::pair{DraftSource::Mtp, mtp}, {DraftSource::Lookup, lookup}}) {
-    if (!there)
-      continue;
+    int64_t smaller = 0;
     for (int64_t count : counts) {
       const DraftChoice choice{source, count};
+      // More drafts only when there is a measure of what fewer cost.
+      const bool measured = smaller == 0 || isKnown(cost({source, smaller})) ||
+                            isKnown(cost({DraftSource::Lookup, count}));
+      if (!there || count > most || !measured)
+        break;
+      smaller = count;
       const double rate = yieldOf(choice) / costOf(choice);
-      if (count > most || rate <= bestRate)
+      if (rate <= bestRate || !mayFail(choice))
         continue;
       best = choice;
       bestRate = rate;
@@ -71,18 +119,38 @@ DraftChoice DraftPolicy::choose(bool mtp, bool lookup, int64_t most) {
   return best;
 }
 
-void DraftPolicy::record(DraftChoice choice, int64_t accepted, double seconds) {
-  Source &source = sources[size_t(choice.source)];
-  source.costs[size_t(choice.drafts)].add(seconds);
+void DraftPolicy::remember(DraftChoice choice, int64_t accepted) {
   const int64_t seen = std::min(choice.drafts, accepted + 1);
+  auto &places = sources[size_t(choice.source)].places;
+  for (int64_t i = 0; i < seen; ++i) {
+    Place &place = places[size_t(i)];
+    place.held = kMemory * place.held + (i < accepted ? 1 : 0);
+    place.tried = kMemory * place.tried + 1;
+  }
+}
+
+void DraftPolicy::record(DraftChoice choice, int64_t accepted, double seconds,
+                         double extra) {
+  ++rounds;
+  elapsed += seconds + extra;
+  Source &source = sources[size_t(choice.source)];
+  source.costs[size_t(choice.drafts)].add(seconds, rounds);
+  if (choice.drafts > 0) {
+    const double spent = std::min(seconds, kDisturbed * costOf(choice)) + extra;
+    source.owed += std::min(spent - double(accepted + 1) * plain().seconds,
+                            kMostCharge * plain().seconds);
+    source.owed = std::max(source.owed, -kSavedRounds * plain().seconds);
+  }
   for (Source &any : sources)
-    for (int64_t i = 0; i < kMostDrafts; ++i) {
-      Place &place = any.places[size_t(i)];
-      const bool tried = &any == &source && i < seen;
-      place.held = (tried ? kMemory : kUnseen) * place.held +
-                   (tried && i < accepted ? 1 : 0);
-      place.tried = (tried ? kMemory : kUnseen) * place.tried + (tried ? 1 : 0);
+    for (Place &place : any.places) {
+      place.held *= kUnseen;
+      place.tried *= kUnseen;
     }
+  remember(choice, accepted);
+}
+
+void DraftPolicy::observe(DraftChoice choice, int64_t accepted) {
+  remember(choice, accepted);
 }
 
 } // namespace lathe

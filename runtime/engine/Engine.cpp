@@ -75,7 +75,7 @@ Status Engine::beginRun(int32_t first, int64_t count) {
   if (!backlog.on)
     return absl::OkStatus();
   LATHE_RETURN_IF_ERROR(settleBacklog());
-  return backlog.rows + count > backlogCapacity() ? catchUp(first).status()
+  return backlog.rows + count > backlogCapacity() ? makeRoom(count, first)
                                                   : absl::OkStatus();
 }
 
@@ -100,7 +100,7 @@ Status Engine::endRun(std::span<const int32_t> tokens, bool decode) {
 void Engine::restart() {
   nextPosition = pendingTokens = lastRunStart = 0;
   lastHidden = {};
-  backlog.first = backlog.rows = 0;
+  backlog.first = backlog.rows = backlog.base = 0;
   backlog.tokens.clear();
 }
 
@@ -143,22 +143,44 @@ StatusOr<int32_t> Engine::step(int32_t token) {
   return sample();
 }
 
-int64_t Engine::weightBytesPerStep() const {
+/// The weights, by index, that the functions read with one token; not those of
+/// which they take rows.
+static std::vector<bool>
+weightsOf(const Plan &plan, std::initializer_list<std::string_view> functions) {
   std::vector<bool> used(plan.weights.size());
-  for (std::string_view function : {"trunk", "head"}) {
+  for (std::string_view function : functions) {
     const PlannedEntry *entry = plan.find(function, 1);
     if (!entry)
       continue;
     for (const PlannedLaunch &launch : entry->launches)
       for (const PlannedOperand &operand : launch.operands)
         if (operand.space == PlannedOperand::Space::Weight)
-          used[size_t(operand.value)] = true;
+          used[size_t(operand.value)] =
+              plan.weights[size_t(operand.value)].layout != Layout::Rows;
   }
+  return used;
+}
+
+int64_t Engine::weightBytesPerStep() const {
+  const std::vector<bool> used = weightsOf(plan, {"trunk", "head"});
   int64_t bytes = 0;
   for (size_t i = 0; i < used.size(); ++i)
-    if (used[i] && plan.weights[i].layout != Layout::Rows)
+    if (used[i])
       bytes += residentBytes(plan.weights[i], plan.target);
   return bytes;
+}
+
+double Engine::mtpShare() const {
+  auto parameters = [&](std::initializer_list<std::string_view> functions) {
+    const std::vector<bool> used = weightsOf(plan, functions);
+    double sum = 0;
+    for (size_t i = 0; i < used.size(); ++i)
+      if (used[i])
+        sum += double(plan.weights[i].desc.rows) *
+               double(plan.weights[i].desc.cols);
+    return sum;
+  };
+  return parameters({"mtp"}) / std::max(parameters({"trunk", "head"}), 1.0);
 }
 
 } // namespace lathe

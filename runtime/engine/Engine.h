@@ -122,6 +122,19 @@ public:
   /// Keeps what the MTP layer needs to know of the tokens that are fed from now
   /// on. usageError when the plan has no MTP layer or the device no drafts.
   virtual Status startMtp();
+  /// From now on the MTP layer is shown no more than the last `rows` of the
+  /// tokens that it has not seen; its cache begins anew behind a gap. 0: all.
+  /// Its drafts may be worse for it, and nothing is paid for long text that
+  /// nobody drafts. REQUIRES: startMtp(); 0 or at least kMaxStepTokens.
+  void limitMtp(int64_t rows) { backlog.limit = rows; }
+  /// Tokens that the MTP layer has yet to see.
+  int64_t mtpBehind() const { return backlog.rows; }
+  /// Shows them to it but for the last `keep` of them.
+  /// REQUIRES: keep >= 1, the last one's successor not being known; the last
+  /// ones are at most half of all where there are any to show.
+  Status feedMtp(int64_t keep = 1);
+  /// Parameters of the MTP layer as a share of those of a decode step.
+  double mtpShare() const;
   /// Rows of the draft head, 0 when drafts use the head.
   int64_t draftVocab() const;
   /// The token of each row of the draft head. REQUIRES: draftVocab() ids.
@@ -163,13 +176,14 @@ protected:
   /// Starts a new sequence as far as this class is concerned.
   void restart();
 
-  /// What the MTP layer has yet to see: hidden rows of slots first, first
-  /// + 1... and the token behind each, but for the last row's. The slot of a
-  /// position is that position; it takes the hidden row there and the token
-  /// behind it.
+  /// What the MTP layer has yet to see: hidden rows of positions first, first
+  /// + 1... and the token behind each, but for the last row's. Slot p - base of
+  /// the layer takes the hidden row at position p and the token behind it.
   struct Backlog {
     bool on = false;
     int64_t first = 0, rows = 0;
+    int64_t base = 0;  ///< position of the layer's first slot
+    int64_t limit = 0; ///< of limitMtp()
     std::vector<int32_t> tokens;
   };
   int64_t backlogCapacity() const { return prefillChunk + 2 * kMaxStepTokens; }
@@ -198,6 +212,9 @@ protected:
 private:
   Status feedRun(std::span<const int32_t> tokens);
   StatusOr<RowsView> catchUp(int32_t next);
+  StatusOr<RowsView> runBacklog(int64_t rows);
+  Status makeRoom(int64_t count, int32_t next);
+  void forget(int64_t rows);
   StatusOr<RowsView> runMtp(std::span<const int32_t> tokens, int64_t at,
                             int64_t count);
   int64_t acceptedOf(std::span<const int32_t> drafts,

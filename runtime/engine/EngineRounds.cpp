@@ -110,8 +110,8 @@ StatusOr<RowsView> Engine::runMtp(std::span<const int32_t> tokens, int64_t at,
   // rows that count is overwritten.
   int64_t width = count;
   const PlannedEntry *entry = nullptr;
-  for (; width <= kMaxStepTokens && backlog.first + at + width <= contextSize;
-       ++width)
+  const int64_t slot = backlog.first + at - backlog.base;
+  for (; width <= kMaxStepTokens && slot + width <= contextSize; ++width)
     if ((entry = plan.find("mtp", width)) && !entry->prefill)
       break;
   if (!entry || entry->prefill)
@@ -124,29 +124,70 @@ StatusOr<RowsView> Engine::runMtp(std::span<const int32_t> tokens, int64_t at,
     in[0].tokens = {padded.data(), size_t(width)};
   }
   in[1].rows = keptRows(at, width);
-  return run("mtp", in, width, backlog.first + at);
+  return run("mtp", in, width, slot);
 }
 
-/// Feeds the backlog to the MTP layer, `next` being the token behind its last
-/// row, and returns the layer's output there: one row.
-StatusOr<RowsView> Engine::catchUp(int32_t next) {
+/// Forgets the backlog's first rows; the layer never sees them.
+void Engine::forget(int64_t rows) {
+  backlog.first += rows;
+  backlog.rows -= rows;
+  backlog.tokens.erase(
+      backlog.tokens.begin(),
+      backlog.tokens.begin() +
+          std::min<int64_t>(rows, int64_t(backlog.tokens.size())));
+}
+
+/// Feeds the backlog's first `rows` to the MTP layer, the token behind each
+/// being known, and returns the layer's output for the last of them.
+StatusOr<RowsView> Engine::runBacklog(int64_t rows) {
   LATHE_RETURN_IF_ERROR(settleBacklog());
-  backlog.tokens.push_back(next);
+  int64_t at = 0;
+  if (backlog.limit > 0 && rows > backlog.limit) {
+    at = rows - backlog.limit;
+    backlog.base = backlog.first + at;
+  }
   std::span<const int32_t> tokens = backlog.tokens;
   const int64_t most = plan.maxTokens("mtp");
   RowsView out;
-  for (int64_t at = 0; at < backlog.rows;) {
-    const int64_t count = std::min(backlog.rows - at, most);
+  while (at < rows) {
+    const int64_t count = std::min(rows - at, most);
     LATHE_ASSIGN_OR_RETURN(
         out, runMtp(tokens.subspan(size_t(at), size_t(count)), at, count));
     out.data += (count - 1) * out.stride;
     out.rows = 1;
     at += count;
   }
-  backlog.first += backlog.rows;
-  backlog.rows = 0;
-  backlog.tokens.clear();
+  forget(rows);
   return out;
+}
+
+/// Feeds all of the backlog, `next` being the token behind its last row.
+StatusOr<RowsView> Engine::catchUp(int32_t next) {
+  backlog.tokens.push_back(next);
+  return runBacklog(backlog.rows);
+}
+
+Status Engine::feedMtp(int64_t keep) {
+  const int64_t rows = backlog.rows - keep;
+  if (rows <= 0)
+    return absl::OkStatus();
+  assert(keep >= 1 && keep <= rows);
+  LATHE_RETURN_IF_ERROR(runBacklog(rows).status());
+  return keepRows(keptRows(rows, keep), 0);
+}
+
+/// Makes room in the backlog for `count` rows, `next` being the token behind
+/// its last one.
+Status Engine::makeRoom(int64_t count, int32_t next) {
+  if (backlog.limit == 0)
+    return catchUp(next).status();
+  // No more than half, so that the copy does not overlap itself.
+  const int64_t keep =
+      std::min({backlog.limit, backlogCapacity() - count, backlog.rows / 2});
+  const int64_t gone = backlog.rows - keep;
+  forget(gone);
+  backlog.base = backlog.first;
+  return keep > 0 ? keepRows(keptRows(gone, keep), 0) : absl::OkStatus();
 }
 
 StatusOr<Round> Engine::draftAndVerify(int32_t token, int64_t drafts) {
@@ -158,7 +199,8 @@ StatusOr<Round> Engine::draftAndVerify(int32_t token, int64_t drafts) {
       Input in[2];
       in[0].tokens = {&draft[size_t(i - 1)], 1};
       in[1].rows = hidden;
-      LATHE_ASSIGN_OR_RETURN(hidden, run("mtp", in, 1, nextPosition - 1 + i));
+      LATHE_ASSIGN_OR_RETURN(
+          hidden, run("mtp", in, 1, nextPosition - 1 + i - backlog.base));
     }
     LATHE_RETURN_IF_ERROR(
         choose(head, hidden, nextPosition + 1 + i, {&draft[size_t(i)], 1}));

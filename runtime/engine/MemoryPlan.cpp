@@ -1,5 +1,6 @@
 #include "runtime/engine/MemoryPlan.h"
 
+#include "runtime/base/CudaAbi.h"
 #include "runtime/base/KernelAbi.h"
 #include "runtime/engine/CudaMemory.h"
 #include "runtime/engine/Engine.h"
@@ -41,7 +42,7 @@ int64_t ioBytes(const PlannedIo &io, int64_t tokens) {
   return roundUp64(tokens * stride * int64_t(sizeof(float)));
 }
 
-MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
+static MemoryPlan planAll(const Plan &plan, int64_t context, int threads) {
   if (plan.target != "cpu")
     return layOutCuda(plan, context).table;
   MemoryPlan memory;
@@ -85,6 +86,87 @@ MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
   return memory;
 }
 
+static bool isDraft(const PlannedEntry &entry) {
+  return entry.function == "mtp" || entry.function == "draft_head";
+}
+
+/// Zeroes the scratch of kernels that no entry of `plan` launches.
+static void dropUnusedScratch(Plan &plan) {
+  std::vector<bool> used(plan.kernels.size());
+  for (const PlannedEntry &entry : plan.entries)
+    for (const PlannedLaunch &launch : entry.launches)
+      used[size_t(launch.kernel)] = true;
+  for (size_t i = 0; i < used.size(); ++i)
+    if (!used[i])
+      plan.kernels[i].sharedBytes = plan.kernels[i].localBytes =
+          plan.kernels[i].bytesPerPosition = 0;
+}
+
+/// `plan` with decode steps of one token and nothing to replay.
+static Plan withoutPositions(Plan plan) {
+  std::erase_if(plan.entries, [](const PlannedEntry &entry) {
+    return !entry.prefill && entry.tokens > 1;
+  });
+  std::erase_if(plan.steps,
+                [](const PlannedStep &step) { return step.tokens > 1; });
+  const int64_t ring = plan.target == "cpu" ? 0 : LATHE_CONV_RING;
+  for (PlannedState &state : plan.states)
+    if (state.kind != StateKind::Kv)
+      state.ring = state.kind == StateKind::Conv ? ring : 0;
+  dropUnusedScratch(plan);
+  return plan;
+}
+
+/// Bytes of the weights and caches that only drafts use, by `plan`'s entries.
+static int64_t draftBytes(const Plan &plan, int64_t context) {
+  using Space = PlannedOperand::Space;
+  std::vector<bool> weights(plan.weights.size()), states(plan.states.size());
+  auto mark = [&](bool drafts, bool value) {
+    for (const PlannedEntry &entry : plan.entries)
+      for (const PlannedLaunch &launch : entry.launches)
+        for (const PlannedOperand &operand : launch.operands) {
+          if (isDraft(entry) != drafts)
+            continue;
+          if (operand.space == Space::Weight)
+            weights[size_t(operand.value)] = value;
+          if (operand.space == Space::State)
+            states[size_t(operand.value)] = value;
+        }
+  };
+  mark(/*drafts=*/true, true);
+  mark(/*drafts=*/false, false);
+  int64_t bytes = 0;
+  for (size_t i = 0; i < weights.size(); ++i)
+    bytes += weights[i] ? residentBytes(plan.weights[i], plan.target) : 0;
+  for (size_t i = 0; i < states.size(); ++i)
+    bytes += states[i] ? plan.states[i].byteSize(context) : 0;
+  return bytes;
+}
+
+static RoundMemory roundMemory(const Plan &plan, int64_t total, int64_t context,
+                               int threads) {
+  RoundMemory rounds;
+  for (const PlannedEntry &entry : plan.entries)
+    if (entry.function == "trunk" && !entry.prefill)
+      rounds.drafts = std::max(rounds.drafts, entry.tokens - 1);
+  if (rounds.drafts == 0)
+    return rounds;
+  Plan less = withoutPositions(plan);
+  const int64_t drafting = planAll(less, context, threads).total;
+  rounds.positions = total - drafting;
+  std::erase_if(less.entries, isDraft);
+  dropUnusedScratch(less);
+  rounds.mtp = drafting - planAll(less, context, threads).total +
+               draftBytes(plan, context);
+  return rounds;
+}
+
+MemoryPlan planMemory(const Plan &plan, int64_t context, int threads) {
+  MemoryPlan memory = planAll(plan, context, threads);
+  memory.rounds = roundMemory(plan, memory.total, context, threads);
+  return memory;
+}
+
 std::string MemoryPlan::table() const {
   std::string text;
   char line[128];
@@ -96,6 +178,13 @@ std::string MemoryPlan::table() const {
   for (const MemoryRow &row : rows)
     add(row.what.c_str(), row.bytes);
   add("total", total);
+  if (rounds.drafts > 0) {
+    add("of it, to draft", rounds.mtp);
+    add(("of it, " + std::to_string(rounds.drafts) + " draft positions")
+            .c_str(),
+        rounds.positions);
+    add("  each", rounds.positions / rounds.drafts);
+  }
   std::snprintf(
       line, sizeof line, "context %lld tokens, %lld B of kv cache per token\n",
       static_cast<long long>(context), static_cast<long long>(kvBytesPerToken));

@@ -21,11 +21,23 @@ struct MemoryRow {
   int64_t bytes;
 };
 
+/// What rounds of speculation need beyond plain decoding.
+struct RoundMemory {
+  int64_t drafts = 0; ///< most of a round
+  /// What drafting with the MTP layer needs, however many the drafts are: its
+  /// weights, cache and rows, and the draft head.
+  int64_t mtp = 0;
+  /// The rest: inputs to replay, logits, and what grows with them.
+  int64_t positions = 0;
+};
+
 struct MemoryPlan {
   int64_t context;             ///< positions per KV cache
   std::vector<MemoryRow> rows; ///< weights, KV, states, workspace...
   int64_t total = 0;
   int64_t kvBytesPerToken = 0;
+  /// A part of `total`; drafts 0 where the plan has no rounds.
+  RoundMemory rounds;
 
   /// The table that `infer plan` prints.
   std::string table() const;

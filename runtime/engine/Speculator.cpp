@@ -11,6 +11,11 @@ using Mode = SpecOptions::Mode;
 
 /// What rounds of `auto` can have. Every count is a set of kernels to compile.
 static constexpr int64_t kAutoDrafts[] = {1, 3, 7};
+/// An MTP layer with a larger share of the parameters sees only the last tokens
+/// before a round of `auto` that drafts with it: feeding it all of a text that
+/// may have no such round would cost more than `auto` may.
+static constexpr double kMostMtpShare = 1.0 / 16;
+static constexpr int64_t kMtpWindow = kMaxStepTokens;
 
 StatusOr<SpecOptions> parseSpec(std::string_view text) {
   if (text == "none")
@@ -69,6 +74,9 @@ StatusOr<Speculator> Speculator::create(Engine &engine,
   if (options.mode == Mode::Mtp || (wanted && engine.hasMtp())) {
     LATHE_RETURN_IF_ERROR(engine.startMtp());
     result.mtp = true;
+    result.limited =
+        options.mode == Mode::Auto && engine.mtpShare() > kMostMtpShare;
+    engine.limitMtp(result.limited ? kMtpWindow : 0);
   }
   return result;
 }
@@ -115,20 +123,57 @@ StatusOr<Round> Speculator::play(int32_t token, const DraftChoice &choice) {
   return round;
 }
 
+/// Holds drafts that were not played against what came in their place: lookup
+/// costs nothing to judge. `tokens` follow the token that was fed.
+void Speculator::watch(const DraftChoice &choice,
+                       std::span<const int32_t> tokens) {
+  if (choice.source == DraftSource::Lookup) {
+    watched = {};
+    return;
+  }
+  if (watched.count == 0) {
+    std::ranges::copy(lookedUp, watched.drafts.begin());
+    watched.count = int64_t(lookedUp.size());
+  }
+  for (int32_t token : tokens) {
+    if (watched.count == 0)
+      return;
+    const bool held = watched.drafts[size_t(watched.reached)] == token;
+    watched.reached += held ? 1 : 0;
+    if (held && watched.reached < watched.count)
+      continue;
+    policy.observe({DraftSource::Lookup, watched.count}, watched.reached);
+    watched = {};
+  }
+}
+
+static double secondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
 StatusOr<Round> Speculator::next(int32_t token) {
-  using Clock = std::chrono::steady_clock;
   note({&token, 1});
   const DraftChoice choice = choose();
-  const auto start = Clock::now();
+  auto start = std::chrono::steady_clock::now();
+  double feeding = 0;
+  if (choice.source == DraftSource::Mtp &&
+      engine->mtpBehind() > kMaxStepTokens) {
+    LATHE_RETURN_IF_ERROR(engine->feedMtp());
+    feeding = secondsSince(start);
+  }
+  start = std::chrono::steady_clock::now();
   LATHE_ASSIGN_OR_RETURN(Round round, play(token, choice));
-  const double seconds =
-      std::chrono::duration<double>(Clock::now() - start).count();
-  policy.record(choice, round.accepted, seconds);
+  const double seconds = secondsSince(start);
+  // Where the MTP layer is shown everything, that is no price of this round.
+  policy.record(choice, round.accepted, seconds, limited ? feeding : 0);
+  if (options.mode == Mode::Auto)
+    watch(choice, round.chosen());
   note(round.chosen().first(size_t(round.accepted)));
   ++counted.rounds;
   ++counted.roundsBy[size_t(choice.source)];
   counted.tokens += round.accepted + 1;
-  counted.seconds += seconds;
+  counted.seconds += seconds + feeding;
   for (int64_t i = 0; i < round.drafts; ++i) {
     ++counted.proposed[size_t(i)];
     counted.accepted[size_t(i)] += i < round.accepted ? 1 : 0;

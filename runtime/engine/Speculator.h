@@ -61,13 +61,21 @@ private:
   Speculator(Engine &engine, const SpecOptions &options);
   DraftChoice choose();
   StatusOr<Round> play(int32_t token, const DraftChoice &choice);
+  void watch(const DraftChoice &choice, std::span<const int32_t> tokens);
 
   Engine *engine;
   SpecOptions options;
   bool mtp = false;
+  bool limited = false; ///< the MTP layer sees only the last tokens
   DraftPolicy policy;
   std::optional<PromptLookup> lookup;
   std::span<const int32_t> lookedUp;
+  /// Drafts out of the text that were not played, and how many of them the text
+  /// that came has reached.
+  struct Watched {
+    std::array<int32_t, DraftPolicy::kMostDrafts> drafts{};
+    int64_t count = 0, reached = 0;
+  } watched;
   SpecStats counted;
 };
 

@@ -106,6 +106,35 @@ QuantError quantizeInt4Row(std::span<const float> x, int group, uint8_t *codes,
   return total;
 }
 
+void quantizeInt8Row(std::span<const float> x, int group, uint8_t *codes,
+                     uint16_t *scales) {
+  // Both digits are then from -8 to 7, as l stands for the nearest multiple.
+  constexpr float kLargest = 119;
+  const size_t groups = x.size() / size_t(group);
+  uint8_t *high = codes, *low = codes + x.size() / 2;
+  for (size_t g = 0; g < groups; ++g) {
+    const auto values = x.subspan(g * size_t(group), size_t(group));
+    float largest = 0;
+    for (float value : values)
+      largest = std::max(largest, std::fabs(value));
+    uint16_t half = floatToF16(largest / kLargest);
+    // Rounded down it would not reach the largest; the last step may be missed.
+    half = isUsable(half) ? half : 0x0001;
+    const float scale = f16ToFloat(half);
+    scales[g] = floatToF16(16 * scale);
+    scales[groups + g] = half;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const int q =
+          int(std::lrint(std::clamp(values[i] / scale, -kLargest, kLargest)));
+      const int h = (q + 8) >> 4, l = q - 16 * h;
+      const int shift = i % 2 == 0 ? 0 : 4;
+      const size_t at = (g * size_t(group) + i) / 2;
+      high[at] = uint8_t((shift ? high[at] : 0) | (h + 8) << shift);
+      low[at] = uint8_t((shift ? low[at] : 0) | (l + 8) << shift);
+    }
+  }
+}
+
 /// The nearest E2M1 magnitude to `a` >= 0, ties to the even code.
 static float roundToE2m1(float a) {
   return (a > 0.25f ? 0.5f : 0.0f) + (a >= 0.75f ? 0.5f : 0.0f) +

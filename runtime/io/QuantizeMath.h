@@ -1,4 +1,4 @@
-//===- QuantizeMath.h - rounding one row to four bits -----------*- C++ -*-===//
+//===- QuantizeMath.h - rounding one row to few bits ------------*- C++ -*-===//
 //
 // Round to nearest, with a search over scales for the least squared error.
 // Pure functions; x holds finite values.
@@ -25,6 +25,12 @@ struct QuantError {
 /// bytes of codes, low nibble first, and x.size() / group scales.
 QuantError quantizeInt4Row(std::span<const float> x, int group, uint8_t *codes,
                            uint16_t *scales);
+
+/// INT8: x is about f16(scale) * q with |q| <= 119, written as two rows of
+/// symmetric INT4 of the same group, q = 16 h + l: x.size() / 2 bytes of h with
+/// scales 16 times as large, then as many of l; the scales likewise.
+void quantizeInt8Row(std::span<const float> x, int group, uint8_t *codes,
+                     uint16_t *scales);
 
 /// NVFP4: x is about e2m1(code) * e4m3(scale) * global, in blocks of 16.
 QuantError quantizeNvFp4Row(std::span<const float> x, float global,

@@ -1,5 +1,6 @@
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,8 prefill=64 prefill-form=split decode-form=split" --schedule-cuda="arch=sm_90" | FileCheck %s
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1,8 decode-form=split" --schedule-cuda="arch=sm_120f sms=36" | FileCheck %s --check-prefix=SM120
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1 decode-form=split" --schedule-cuda="arch=sm_120 sms=36 shared=65536" | FileCheck %s --check-prefix=LESS
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="prefill=2048 prefill-form=half decode-form=split" --schedule-cuda="arch=sm_90a" | FileCheck %s --check-prefix=WIDE
 // RUN: not infer-opt %s --fuse-kernels --specialize-tokens="decode=1 decode-form=split" --schedule-cuda="arch=sm_70" 2>&1 | FileCheck %s --check-prefix=BAD
 
@@ -17,6 +18,8 @@
 // Less shared memory: fewer warps, so fewer columns per block.
 // SM120-DAG: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 35, split = 7, warps = 10, stages = 4>
 // SM120-DAG: kernel.func @down.0.t8({{.*}}cuda = #kernel.cuda<blocks = 35, split = 7, warps = 10>
+// Less again: fewer columns per block.
+// LESS: kernel.func @down.0.t1({{.*}}cuda = #kernel.cuda<blocks = 36, split = 12, warps = 10, stages = 4>
 func.func @down(%x: tensor<?x17408xf32>) -> tensor<?x5120xf32> {
   %w = graph.weight "w" : !graph.weight<5120x17408, int4, 128>
   %y = graph.linear %x, %w : tensor<?x17408xf32>, !graph.weight<5120x17408, int4, 128> -> tensor<?x5120xf32>

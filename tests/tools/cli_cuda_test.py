@@ -169,6 +169,44 @@ class Compile(Case):
         self.assertEqual(run("inspect", str(self.output)).returncode, 0)
 
 
+@unittest.skipIf(RUNTIME_ONLY, "needs the compiler")
+class Profile(Case):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.output = Path(folder.name) / "bundle"
+
+    def bench(self, bundle: Path, *args: str) -> "Result[str]":
+        return run("bench", str(bundle), "--profile", *args)
+
+    def test_unknown_profile(self) -> None:
+        self.fails(2, run("compile", MODEL, "-o", str(self.output), "--target",
+                          "sm_90", "--profile", "sm_12"), "--profile", "sm_12")
+
+    def test_multiprocessors_of_no_profile(self) -> None:
+        result = run("compile", MODEL, "-o", str(self.output), "--target",
+                     "sm_90", "--sms", "36")
+        self.assertEqual(result.returncode, 2, result.stderr)
+
+    def test_on_the_cpu(self) -> None:
+        self.fails(2, run("bench", MODEL, "--device", "cpu", "--profile",
+                          "sm_120"), "needs a GPU")
+
+    def test_bundle_of_no_profile(self) -> None:
+        self.fails(2, self.bench(bundle_of_all_tests(), "sm_120"),
+                   "compiled for no profile", "--profile sm_120 --sms 36")
+
+    def test_bundle_of_another_profile(self) -> None:
+        bundle_of_all_tests()  # skips without NVRTC
+        result = run("compile", MODEL, "-o", str(self.output), "--target",
+                     "sm_90", "--profile", "sm_120", "--sms", "36")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        plan = json.loads((self.output / "plan/sm_90.json").read_text())
+        self.assertEqual(plan["profile"], {"arch": "sm_120", "sms": 36})
+        self.fails(2, self.bench(self.output, "sm_120", "--sms", "48"),
+                   "sm_120 with 36 multiprocessors", "--sms 48")
+
+
 class RunBundle(Case):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()

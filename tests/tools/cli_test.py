@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 INFER, MODEL, DEMO = sys.argv[1:4]
+ROOT = Path(__file__).parents[2]
 
 Header = Dict[str, Any]
 
@@ -366,6 +367,24 @@ class Works(unittest.TestCase):
         self.assertEqual(sum(row["bytes"] for row in table["rows"]),
                          table["total_bytes"])
         self.assertEqual(table["context"], 1000)
+
+    def test_plan_separates_what_rounds_need(self) -> None:
+        config = str(ROOT / "tests/data/configs/qwen3_6_27b.json")
+
+        def plan(spec: str) -> Dict[str, Any]:
+            result = run("plan", "--synthetic", config, "--format", "int4",
+                         "--ctx", "4096", "--target", "sm_90a", "--spec", spec,
+                         "--draft-vocab", "32768", "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)
+
+        plain, rounds = plan("none"), plan("mtp:3")
+        self.assertNotIn("rounds", plain)
+        need = rounds["rounds"]
+        self.assertEqual(need["drafts"], 3)
+        self.assertLessEqual(need["position_bytes"], 16e6)
+        self.assertLess(rounds["total_bytes"] - plain["total_bytes"]
+                        - need["mtp_bytes"] - 3 * need["position_bytes"], 3)
 
     def test_speculation_does_not_change_the_text(self) -> None:
         args = ["-p", "import os", "-t", "2"]

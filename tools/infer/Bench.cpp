@@ -1,6 +1,7 @@
 //===- Bench.cpp - infer bench: rates against the memory's limit ----------===//
 
 #include "tools/infer/BenchCuda.h"
+#include "tools/infer/BenchProfile.h"
 #include "tools/infer/BenchRounds.h"
 #include "tools/infer/LoadedModel.h"
 #include "tools/infer/Verbs.h"
@@ -180,11 +181,14 @@ static int64_t contextFor(const BenchOptions &options) {
 Status bench(const BenchOptions &given) {
   BenchOptions options = given;
   LATHE_RETURN_IF_ERROR(checkAccept(options));
+  LATHE_RETURN_IF_ERROR(checkProfile(options.model));
   if (options.model.context == 0)
     options.model.context = contextFor(options);
   if (options.model.device != "cpu")
     options.model.decodeTokens = options.stepTokens;
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, loadModel(options.model));
+  if (!options.model.profile.empty())
+    return benchProfile(options, model);
   if (model.cudaEngine)
     return benchCuda(options, model);
   std::vector<Row> rows;

@@ -9,12 +9,17 @@
 #include "tools/infer/BenchCuda.h"
 
 #include "tools/infer/BenchRounds.h"
+#include "tools/infer/LedgerPage.h"
+#include "tools/infer/MeasureLedger.h"
+#include "tools/infer/RoundLedger.h"
+#include "tools/infer/StepBytes.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 
 namespace lathe::cli {
 
@@ -28,35 +33,6 @@ static double secondsSince(Clock::time_point start) {
 static double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
-}
-
-/// Bytes that one launch's operands must move at this depth.
-static double bytesOf(const Plan &plan, const PlannedLaunch &launch,
-                      int64_t depth) {
-  double bytes = 0;
-  for (const PlannedOperand &operand : launch.operands) {
-    const size_t index = size_t(operand.value);
-    if (operand.space == PlannedOperand::Space::Weight &&
-        plan.weights[index].layout != Layout::Rows)
-      bytes += double(residentBytes(plan.weights[index], plan.target));
-    if (operand.space != PlannedOperand::Space::State)
-      continue;
-    const PlannedState &state = plan.states[index];
-    if (state.kind == StateKind::Kv)
-      bytes += double(state.byteSize(depth));
-    else if (state.kind == StateKind::Recurrent)
-      bytes += 2.0 * double(state.byteSize(0));
-  }
-  return bytes;
-}
-
-static double stepBytes(const Plan &plan, int64_t tokens, int64_t depth) {
-  double bytes = 0;
-  for (const char *function : {"trunk", "head"})
-    if (const PlannedEntry *entry = plan.find(function, tokens))
-      for (const PlannedLaunch &launch : entry->launches)
-        bytes += bytesOf(plan, launch, depth);
-  return bytes;
 }
 
 static StatusOr<Json> benchPrompt(CudaEngine &engine, int64_t tokens,
@@ -159,39 +135,66 @@ static StatusOr<Json> roundsRow(const BenchOptions &options,
   return json;
 }
 
-/// Every kernel of a step by itself, its launches back to back. `function`'s
-/// entry for `tokens`.
-static Status addLedger(CudaEngine &engine, const char *function,
-                        int64_t tokens, int64_t depth, double bandwidth,
-                        const Plan &plan, Json &rows) {
-  const PlannedEntry *entry = plan.find(function, tokens);
-  std::vector<int32_t> kernels;
-  for (const PlannedLaunch &launch : entry->launches)
-    if (std::ranges::find(kernels, launch.kernel) == kernels.end())
-      kernels.push_back(launch.kernel);
-  for (int32_t kernel : kernels) {
-    engine.skipTo(depth);
-    LATHE_ASSIGN_OR_RETURN(auto timing,
-                           engine.time(function, tokens, kernel, 10));
-    double bytes = 0;
-    int calls = 0;
-    for (const PlannedLaunch &launch : entry->launches)
-      if (launch.kernel == kernel) {
-        bytes += bytesOf(plan, launch, depth);
-        ++calls;
-      }
-    const PlannedKernel &planned = plan.kernels[size_t(kernel)];
-    rows.push_back({{"kernel", planned.name},
-                    {"tokens", tokens},
-                    {"calls", calls},
-                    {"launches", timing.launches},
-                    {"us_per_call", 1e6 * timing.seconds / calls},
-                    {"ms_per_step", 1e3 * timing.seconds},
-                    {"mb_per_call", bytes / 1e6 / calls},
-                    {"registers", planned.stages.back().registers},
-                    {"percent_of_read_bandwidth",
-                     100 * bytes / timing.seconds / bandwidth}});
+/// A ledger's stages as rows of the report.
+static Json toJson(const Ledger &ledger) {
+  Json rows = Json::array();
+  for (const LedgerStage &stage : ledger.stages) {
+    const Explanation why = explain(stage, ledger.bandwidth);
+    Json parts, fewer = Json::array();
+    for (Stall stall : kStalls)
+      parts[nameOf(stall)] = 1e6 * why.parts[int(stall)];
+    for (const StageTimes::OnSms &on : stage.times.onSms)
+      fewer.push_back({{"sms", on.sms}, {"us", 1e6 * on.seconds}});
+    Json row{
+        {"kernel", stage.kernel},
+        {"section", stage.section},
+        {"reads", stage.what},
+        {"tokens", ledger.tokens},
+        {"depth", ledger.depth},
+        {"calls", stage.calls},
+        {"step_ms", 1e3 * ledger.measured},
+        {"launches", stage.launches},
+        {"us_per_call", 1e6 * stage.times.inStep},
+        {"us_alone", 1e6 * stage.times.alone},
+        {"us_empty", 1e6 * stage.times.empty},
+        {"on_multiprocessors", fewer},
+        {"ms_per_step", 1e3 * stage.seconds()},
+        {"percent_of_step", 100 * stage.seconds() / ledger.measured},
+        {"mb_per_call", stage.bytes / 1e6},
+        {"registers", stage.registers},
+        {"percent_of_read_bandwidth", 100 * why.byteTime / stage.times.inStep},
+        {"us_lost_per_step", 1e6 * stage.calls * why.loss},
+        {"us_lost_by_reason", parts},
+        {"waits_for", nameOf(why.stall)},
+        {"at_limit", why.atLimit}};
+    if (stage.times.withoutCache)
+      row["us_without_cache"] = 1e6 * *stage.times.withoutCache;
+    rows.push_back(row);
   }
+  return rows;
+}
+
+/// Ledgers of all steps that the options name, into the report and the page.
+static Status addLedgers(const BenchOptions &options, LoadedModel &model,
+                         double bandwidth, Json &report,
+                         std::vector<Ledger> &ledgers) {
+  for (int64_t depth : options.depths)
+    for (int64_t tokens : options.stepTokens) {
+      LATHE_ASSIGN_OR_RETURN(
+          Ledger ledger, measureLedger(*model.cudaEngine, model.compiled->plan,
+                                       tokens, depth, bandwidth));
+      ledger.model = model.compiled->modelType;
+      for (Json &row : toJson(ledger))
+        report["ledger"].push_back(std::move(row));
+      ledgers.push_back(std::move(ledger));
+    }
+  if (options.ledgerPage.empty())
+    return absl::OkStatus();
+  std::ofstream file(options.ledgerPage, std::ios::binary);
+  file << ledgerPage(ledgers);
+  file.close();
+  if (!file)
+    return usageError("--ledger-html: cannot write " + options.ledgerPage);
   return absl::OkStatus();
 }
 
@@ -223,18 +226,6 @@ static void printTable(const Json &report) {
                 ms, row.value("launches", 0), bytes / 1e9,
                 row.value("percent_of_read_bandwidth", 0.0));
   }
-  if (!report.contains("ledger"))
-    return;
-  std::printf("\n| kernel | calls | us each | ms | MB each | registers | %% |\n"
-              "|---|---:|---:|---:|---:|---:|---:|\n");
-  for (const Json &row : report["ledger"])
-    std::printf("| %s T=%d | %d | %.2f | %.3f | %.3f | %d | %.1f |\n",
-                row["kernel"].get<std::string>().c_str(),
-                row["tokens"].get<int>(), row["calls"].get<int>(),
-                row["us_per_call"].get<double>(),
-                row["ms_per_step"].get<double>(),
-                row["mb_per_call"].get<double>(), row["registers"].get<int>(),
-                row["percent_of_read_bandwidth"].get<double>());
 }
 
 Status benchCuda(const BenchOptions &options, LoadedModel &model) {
@@ -278,16 +269,29 @@ Status benchCuda(const BenchOptions &options, LoadedModel &model) {
     for (int64_t tokens : options.stepTokens)
       LATHE_RETURN_IF_ERROR(
           add(benchStep(engine, tokens, depth, 20, bandwidth, plan)));
-    if (options.ledger)
-      for (int64_t tokens : options.stepTokens)
-        for (const char *function : {"trunk", "head"})
-          LATHE_RETURN_IF_ERROR(addLedger(engine, function, tokens, depth,
-                                          bandwidth, plan, report["ledger"]));
   }
-  if (options.json)
+  std::vector<RoundLedger> roundLedgers;
+  if (options.ledger && model.spec.mode == SpecOptions::Mode::Mtp)
+    for (int64_t depth : options.depths) {
+      LATHE_ASSIGN_OR_RETURN(
+          auto ledger,
+          measureRound(engine, plan, model.spec.drafts, depth, bandwidth));
+      report["round_ledger"].push_back(toJson(ledger));
+      roundLedgers.push_back(std::move(ledger));
+    }
+  std::vector<Ledger> ledgers;
+  if (options.ledger || !options.ledgerPage.empty())
+    LATHE_RETURN_IF_ERROR(
+        addLedgers(options, model, bandwidth, report, ledgers));
+  if (options.json) {
     std::printf("%s\n", report.dump(2).c_str());
-  else
-    printTable(report);
+    return absl::OkStatus();
+  }
+  printTable(report);
+  for (const RoundLedger &ledger : roundLedgers)
+    std::printf("\n%s", tableOf(ledger).c_str());
+  for (const Ledger &ledger : ledgers)
+    std::printf("\n%s", ledgerTable(ledger).c_str());
   return absl::OkStatus();
 }
 

@@ -94,7 +94,8 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
   compile.persistent = options.entry != "launches";
   compile.graphFile = options.graph;
   compile.threads = options.threads > 0 ? options.threads : coreCount();
-  compile.sms = sms;
+  compile.sms = options.profile.empty() ? sms : options.profileSms;
+  compile.profile = options.profile;
   if (cpu && options.kv == "f16")
     return usageError("--kv: f16 is for GPUs; the CPU keeps f32");
   compile.halfKv = !cpu && options.kv != "f32";

@@ -36,6 +36,7 @@ static Status addTarget(const CompileCommand &options, const ModelFiles &files,
 /// What would make the work of compiling useless comes first.
 static StatusOr<std::vector<CudaTarget>>
 checkCommand(const CompileCommand &options) {
+  LATHE_RETURN_IF_ERROR(checkProfile(options.model));
   std::vector<CudaTarget> targets;
   for (const std::string &arch : options.targets) {
     LATHE_ASSIGN_OR_RETURN(CudaTarget target, parseCudaTarget(arch));

@@ -1,6 +1,7 @@
 #include "tools/infer/LoadedModel.h"
 
 #include "runtime/engine/DraftHeadWeights.h"
+#include "tools/infer/BenchProfile.h"
 #include "tools/infer/CompileModel.h"
 #include "tools/infer/CudaDevice.h"
 #include "tools/infer/DraftVocab.h"
@@ -112,7 +113,7 @@ static Status compile(const ModelOptions &options, LoadedModel &model,
                       bool plan) {
   if (model.files->bundle()) {
     model.compiled = fromBundle(*model.files->bundle());
-    return absl::OkStatus();
+    return checkProfile(options, model.compiled->plan.profile);
   }
   std::string target = "cpu";
   int sms = 0;
@@ -127,13 +128,31 @@ static Status compile(const ModelOptions &options, LoadedModel &model,
   return absl::OkStatus();
 }
 
-StatusOr<LoadedModel> planOnly(const ModelOptions &options, MemoryPlan &memory,
-                               int64_t &available) {
+/// For an architecture of which there need not be a device.
+static StatusOr<LoadedModel> planForTarget(ModelOptions options,
+                                           const std::string &target) {
+  LATHE_ASSIGN_OR_RETURN(CudaTarget cuda, parseCudaTarget(target));
+  options.device = "cpu";
   LATHE_ASSIGN_OR_RETURN(LoadedModel model, open(options));
-  LATHE_RETURN_IF_ERROR(compile(options, model, true));
+  LATHE_ASSIGN_OR_RETURN(model.compiled,
+                         planFor(options, *model.files, cuda.arch, 0));
+  model.device = cuda.arch;
+  return model;
+}
+
+StatusOr<LoadedModel> planOnly(const ModelOptions &options,
+                               const std::string &target, MemoryPlan &memory,
+                               int64_t &available) {
+  LoadedModel model;
+  if (target.empty()) {
+    LATHE_ASSIGN_OR_RETURN(model, open(options));
+    LATHE_RETURN_IF_ERROR(compile(options, model, true));
+  } else {
+    LATHE_ASSIGN_OR_RETURN(model, planForTarget(options, target));
+  }
   LATHE_ASSIGN_OR_RETURN(int64_t context, contextOf(options, model));
   memory = planMemory(model.compiled->plan, context, model.threads);
-  available = availableMemory();
+  available = target.empty() ? availableMemory() : memory.total;
   if (model.cuda) {
     LATHE_ASSIGN_OR_RETURN(cuda::MemoryInfo info, model.cuda->memory());
     available = info.freeBytes;

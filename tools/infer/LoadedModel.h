@@ -32,8 +32,10 @@ struct LoadedModel {
 StatusOr<LoadedModel> loadModel(const ModelOptions &options);
 
 /// Opens and plans only; `memory` is for the context that the options name,
-/// `available` what the device has.
-StatusOr<LoadedModel> planOnly(const ModelOptions &options, MemoryPlan &memory,
+/// `available` what the device has. With a `target` for an architecture that
+/// need not be there, and as if it had room.
+StatusOr<LoadedModel> planOnly(const ModelOptions &options,
+                               const std::string &target, MemoryPlan &memory,
                                int64_t &available);
 
 } // namespace lathe::cli

@@ -12,13 +12,18 @@ namespace lathe::cli {
 Status plan(const PlanOptions &options) {
   MemoryPlan memory;
   int64_t available = 0;
-  LATHE_RETURN_IF_ERROR(planOnly(options.model, memory, available).status());
+  LATHE_RETURN_IF_ERROR(
+      planOnly(options.model, options.target, memory, available).status());
   if (options.json) {
     nlohmann::ordered_json json{{"schema_version", 1},
                                 {"context", memory.context},
                                 {"total_bytes", memory.total},
                                 {"available_bytes", available},
                                 {"kv_bytes_per_token", memory.kvBytesPerToken}};
+    if (const RoundMemory &rounds = memory.rounds; rounds.drafts > 0)
+      json["rounds"] = {{"drafts", rounds.drafts},
+                        {"mtp_bytes", rounds.mtp},
+                        {"position_bytes", rounds.positions / rounds.drafts}};
     for (const MemoryRow &row : memory.rows)
       json["rows"].push_back({{"what", row.what}, {"bytes", row.bytes}});
     std::printf("%s\n", json.dump(2).c_str());

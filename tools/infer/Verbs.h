@@ -33,9 +33,12 @@ struct ModelOptions {
   std::vector<std::string> dump; ///< stage, folder
   bool strict = false;
   std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
-  bool noOverlap = false;         ///< GPU: kernels strictly one after another
-  std::string spec = "none";      ///< see runtime/engine/Speculator.h
-  std::string draftHead;  ///< "full", "int4", "nvfp4"; "": by the head's bits
+  std::string profile;    ///< GPU: a CUDA architecture whose limits plans keep
+  int profileSms = 0;     ///< its multiprocessors; 0: a common card's
+  bool noOverlap = false; ///< GPU: kernels strictly one after another
+  std::string spec = "none"; ///< see runtime/engine/Speculator.h
+  /// "full", "int8", "int4", "nvfp4"; "": by the head's bits
+  std::string draftHead;
   std::string draftVocab; ///< a count or a file of ids; "": by cost
   bool quiet = false;
 };
@@ -59,11 +62,14 @@ struct BenchOptions {
   int repetitions = 3;
   std::vector<double> accept; ///< forced acceptance; empty: as it comes
   bool json = false, ledger = false;
-  bool markdown = true; ///< what `json` is not
+  std::string ledgerPage; ///< GPU: write the ledger as HTML here too
+  bool markdown = true;   ///< what `json` is not
 };
 
 struct PlanOptions {
   ModelOptions model;
+  std::string target; ///< an architecture that need not be there; empty: the
+                      ///< device's
   bool json = false;
 };
 
@@ -103,6 +109,9 @@ Status compile(const CompileCommand &options);
 Status inspect(const InspectOptions &options);
 Status devices(const DevicesOptions &options);
 Status tuneVocab(const TuneVocabCommand &options);
+
+/// OK unless --profile and --sms ask for what cannot be: usageError.
+Status checkProfile(const ModelOptions &options);
 
 /// Most prompt tokens at once; usageError when the options ask for a number
 /// out of range.

@@ -81,16 +81,28 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
           "Drafts per round: auto, none, mtp:1 to mtp:7, or ngram:1 to "
           "ngram:8 out of the text so far; never changes the text")
       ->capture_default_str();
-  verb->add_option("--draft-head", model.draftHead,
-                   "The head that drafts use: full, int4 or nvfp4; default: "
-                   "full where the head has 4 bits, else int4")
-      ->check(CLI::IsMember({"full", "int4", "nvfp4"}));
+  verb->add_option(
+          "--draft-head", model.draftHead,
+          "The head that drafts use: full, int8, int4 or nvfp4; default: "
+          "full where the head has 4 bits, else int4")
+      ->check(CLI::IsMember({"full", "int8", "int4", "nvfp4"}));
   verb->add_option("--draft-vocab", model.draftVocab,
                    "How many tokens drafts choose from, or the file of infer "
                    "tune-vocab; default: by cost");
   verb->add_flag("--strict", model.strict,
                  "Fail when an operation misses its fused kernel");
   verb->add_flag("-q,--quiet", model.quiet, "Print the result only");
+}
+
+static void addProfileOptions(CLI::App *verb, ModelOptions &model) {
+  auto *profile = verb->add_option(
+      "--profile", model.profile,
+      "GPU: plan every kernel within the limits of this architecture (sm_120), "
+      "whatever the code is for");
+  verb->add_option("--sms", model.profileSms,
+                   "Multiprocessors of the profile; default: a common card's")
+      ->check(CLI::Range(1, 1024))
+      ->needs(profile);
 }
 
 static void addRun(CLI::App &app, RunOptions &o) {
@@ -132,6 +144,7 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   CLI::App *verb =
       app.add_subcommand("bench", "Measure rates and memory bandwidth");
   addModelOptions(verb, o.model, true);
+  addProfileOptions(verb, o.model);
   verb->add_option("-p,--n-prompt", o.promptTokens, "Prompt lengths")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -161,7 +174,13 @@ static void addBench(CLI::App &app, BenchOptions &o) {
   verb->add_option("-r,--repetitions", o.repetitions, "Runs per test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  verb->add_flag("--ledger", o.ledger, "Print the time of every kernel too");
+  verb->add_flag(
+      "--ledger", o.ledger,
+      "Print where the time goes too: every kernel, on a GPU what it "
+      "waits for");
+  verb->add_option("--ledger-html", o.ledgerPage,
+                   "GPU: write the ledger to this file too, as a page with a "
+                   "timeline of each step");
   auto *json = verb->add_flag("--json", o.json, "One JSON object");
   verb->add_flag("--md", o.markdown, "A Markdown table (default)")
       ->excludes(json);
@@ -172,6 +191,9 @@ static void addPlan(CLI::App &app, PlanOptions &o) {
       app.add_subcommand("plan", "Print the memory table, load nothing");
   o.model.spec = "auto";
   addModelOptions(verb, o.model, true);
+  verb->add_option("--target", o.target,
+                   "For a GPU that need not be there: sm_90a or another "
+                   "architecture");
   verb->add_flag("--json", o.json, "JSON instead of a table");
 }
 
@@ -179,6 +201,7 @@ static void addCompile(CLI::App &app, CompileCommand &o) {
   CLI::App *verb = app.add_subcommand(
       "compile", "Compile a model ahead of time into a bundle; needs no GPU");
   addModelOptions(verb, o.model, true);
+  addProfileOptions(verb, o.model);
   verb->add_option("-o,--output", o.output, "The bundle, a directory")
       ->required();
   verb->add_option("--target", o.targets,

@@ -128,6 +128,32 @@ LATHE_DEVICE void launchNext() {
   asm volatile("griddepcontrol.launch_dependents;");
 }
 
+/// The number of the multiprocessor that this runs on.
+LATHE_DEVICE u32 multiprocessor() {
+  u32 id;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(id));
+  return id;
+}
+/// A clock, and about a tenth of a millisecond without doing anything.
+LATHE_DEVICE u64 nanoseconds() {
+  u64 now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+LATHE_DEVICE void nap() { asm volatile("nanosleep.u32 100000;"); }
+/// A word of host memory that the host reads and writes meanwhile.
+LATHE_DEVICE u32 loadHost(const u32 *p) {
+  u32 value;
+  asm volatile("ld.relaxed.sys.u32 %0, [%1];"
+               : "=r"(value)
+               : "l"(p)
+               : "memory");
+  return value;
+}
+LATHE_DEVICE void storeHost(u32 *p, u32 value) {
+  asm volatile("st.relaxed.sys.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
+}
+
 //===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//

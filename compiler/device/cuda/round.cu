@@ -39,20 +39,29 @@ LATHE_DEVICE int acceptedOf(LatheRound &round, const int *tokens, int drafts) {
   return accepted;
 }
 
+LATHE_DEVICE void settleRound(LatheRound &round, int *tokens, int drafts) {
+  const int accepted = acceptedOf(round, tokens, drafts);
+  const int last = round.choices[accepted];
+  for (int i = 0; i < LATHE_REPLAY_TOKENS; ++i)
+    round.chosen[i] = i < accepted ? tokens[i + 1] : last;
+  round.accepted = accepted;
+  tokens[0] = last;
+  placeRound(round, round.trunk.position, drafts + 1);
+}
+
 /// Compares the drafts in tokens[1..drafts] with the choices, and leaves what
-/// the next round starts from: tokens[0] and all of `round`.
-LATHE_KERNEL(32, 1) round_accept(LatheRound *round, int *tokens, int drafts) {
+/// the next round starts from: tokens[0] and all of `round`. `host` gets a copy
+/// of that; a copy that is no kernel would hold up the graph.
+LATHE_KERNEL(32, 1)
+round_accept(LatheRound *round, int *tokens, int drafts, LatheRound *host) {
   waitForPrevious();
   launchNext();
-  if (threadX() != 0)
-    return;
-  const int accepted = acceptedOf(*round, tokens, drafts);
-  const int last = round->choices[accepted];
-  for (int i = 0; i < LATHE_REPLAY_TOKENS; ++i)
-    round->chosen[i] = i < accepted ? tokens[i + 1] : last;
-  round->accepted = accepted;
-  tokens[0] = last;
-  placeRound(*round, round->trunk.position, drafts + 1);
+  if (threadX() == 0)
+    settleRound(*round, tokens, drafts);
+  syncWarp();
+  const int *from = (const int *)round;
+  for (int i = threadX(); i < (int)(sizeof(LatheRound) / sizeof(int)); i += 32)
+    ((int *)host)[i] = from[i];
 }
 
 } // namespace lathe

@@ -33,12 +33,30 @@ fill_bf16(u32 *to, i64 pairs, float scale, u64 seed) {
   }
 }
 
-/// Moves the sequence on by `tokens`, all of which count; a single one is in
-/// the states already.
-LATHE_KERNEL(32, 1) advance(LatheStep *step, int tokens) {
+/// Brings `words` to memory of the host. A copy that is no kernel would hold up
+/// the graph that it is a part of.
+LATHE_DEVICE void toHost(int *from, int *host, int words) {
+  for (int i = threadX(); i < words; i += threadCount())
+    host[i] = from[i];
+}
+
+LATHE_KERNEL(32, 1) deliver(int *from, int *host, int words) {
+  waitForPrevious();
+  launchNext();
+  toHost(from, host, words);
+}
+
+/// Moves the sequence on by a token, the first of `choices`, and brings these
+/// to the host. The token will be in the states by then.
+LATHE_KERNEL(32, 1)
+advance(LatheStep *step, int *input, int *choices, int *host, int words) {
+  waitForPrevious();
+  launchNext();
+  toHost(choices, host, words);
   if (threadX() == 0) {
-    step->position += tokens;
-    step->pending = tokens > 1 ? tokens : 0;
+    input[0] = choices[0];
+    step->position += 1;
+    step->pending = 0;
   }
 }
 

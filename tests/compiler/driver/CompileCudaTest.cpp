@@ -172,6 +172,69 @@ INSTANTIATE_TEST_SUITE_P(All, LargeModel, testing::ValuesIn(largeCases()),
                                   info.param.target;
                          });
 
+/// The large model planned for SM_120's 36 multiprocessors, as code for the
+/// GPU at hand.
+CompileOptions profileOptions(std::vector<int64_t> tokens) {
+  CompileOptions options;
+  options.decodeTokens = std::move(tokens);
+  options.prefillTokens = 1024;
+  options.prefillForm = "half";
+  options.halfKv = true;
+  options.threads = 2;
+  options.profile = "sm_120";
+  options.sms = 36;
+  return options;
+}
+
+ModelInput largeInput(const JsonDocument &config, const Weights &weights) {
+  return {config.root(), false,
+          [&](std::string_view name, int64_t rows, int64_t cols) {
+            return describe(weights, name, rows, cols);
+          }};
+}
+
+TEST(CudaProfile, EveryKernelIsPlannedWithinItsLimits) {
+  const JsonDocument config =
+      need(JsonDocument::parse(kLargeConfig, "config.json"));
+  for (const Weights &weights : kFormats) {
+    auto model = need(planModel(largeInput(config, weights),
+                                profileOptions({1, 2, 4, 8}), "sm_90a"));
+    const Plan &plan = model->plan;
+    EXPECT_EQ(plan.target, "sm_90a");
+    EXPECT_EQ(plan.profile.arch, "sm_120");
+    EXPECT_EQ(plan.profile.sms, 36);
+    const std::set<int32_t> decode = decodeKernels(plan);
+    for (size_t i = 0; i < plan.kernels.size(); ++i)
+      for (const PlannedStage &stage : plan.kernels[i].stages) {
+        EXPECT_LE(stage.dynamicShared, 96 * 1024) << stage.entry;
+        EXPECT_LE(stage.threads, 48 * 32) << stage.entry;
+        // What fills its multiprocessor has a block on each.
+        if (decode.contains(int32_t(i)) && stage.grain > 0) {
+          EXPECT_LE(stage.blocks, 36) << stage.entry;
+        }
+      }
+  }
+}
+
+TEST(CudaProfile, ItsKernelsAreCompiledForTheTarget) {
+  auto nvrtc = findNvrtc();
+  if (!nvrtc.ok())
+    GTEST_SKIP() << messageOf(nvrtc.status());
+  const JsonDocument config =
+      need(JsonDocument::parse(kLargeConfig, "config.json"));
+  CompileOptions options = profileOptions({4});
+  auto cache = need(ObjectCache::open(LATHE_KERNEL_CACHE));
+  options.cache = cache.get();
+  // Checks every entry against the profile's limits.
+  auto compiled = compileCuda(largeInput(config, kFormats[3]), options,
+                              need(parseCudaTarget("sm_90a")), *nvrtc);
+  ASSERT_TRUE(compiled.ok()) << messageOf(compiled.status());
+  for (int32_t kernel : decodeKernels((*compiled)->plan))
+    for (const PlannedStage &stage :
+         (*compiled)->plan.kernels[size_t(kernel)].stages)
+      EXPECT_EQ(stage.spillBytes, 0) << stage.entry;
+}
+
 /// A checkpoint of the tree, planned for a GPU.
 class CheckpointPlan {
 public:

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -22,9 +23,11 @@ LatheRound accepted(const std::vector<int> &choices, std::vector<int> &tokens,
   std::copy(forced.begin(), forced.end(), round.forced);
   std::copy(choices.begin(), choices.end(), round.choices);
   tokens = {0, 1, 2, 3};
+  LatheRound host{};
   emulator::runGrid({1, 1, 32, 0, emulator::Order::kAscending, 5}, [&] {
-    lathe::round_accept(&round, tokens.data(), kDrafts);
+    lathe::round_accept(&round, tokens.data(), kDrafts, &host);
   });
+  EXPECT_EQ(std::memcmp(&host, &round, sizeof round), 0) << "the host's copy";
   return round;
 }
 

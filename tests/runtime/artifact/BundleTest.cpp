@@ -128,8 +128,8 @@ TEST_F(BundleFiles, IsForTheOwnerOnly) {
 }
 
 TEST_F(BundleFiles, RefusesAnotherSchema) {
-  edit("manifest.json", "\"schema_version\": 1", "\"schema_version\": 2");
-  EXPECT_TRUE(refused("manifest.json: schema_version: expected 1, found 2; "
+  edit("manifest.json", "\"schema_version\": 2", "\"schema_version\": 1");
+  EXPECT_TRUE(refused("manifest.json: schema_version: expected 2, found 1; "
                       "compile it again with infer compile"));
   EXPECT_TRUE(isBundle(path));
 }

@@ -11,9 +11,10 @@ namespace lathe {
 // Structured bindings: a new field of the plan does not compile until it is
 // compared, and so stored.
 static bool operator==(const PlannedStage &x, const PlannedStage &y) {
-  const auto &[a, b, c, d, e, f, g, h] = x;
-  const auto &[i, j, k, l, m, n, o, p] = y;
-  return std::tie(a, b, c, d, e, f, g, h) == std::tie(i, j, k, l, m, n, o, p);
+  const auto &[a, b, c, d, e, f, g, h, i] = x;
+  const auto &[j, k, l, m, n, o, p, q, r] = y;
+  return std::tie(a, b, c, d, e, f, g, h, i) ==
+         std::tie(j, k, l, m, n, o, p, q, r);
 }
 static bool operator==(const PlannedKernel &x, const PlannedKernel &y) {
   const auto &[a, b, c, d, e] = x;
@@ -55,10 +56,15 @@ static bool operator==(const PlannedStep &x, const PlannedStep &y) {
   const auto &[d, e, f] = y;
   return std::tie(a, b, c) == std::tie(d, e, f);
 }
+static bool operator==(const PlannedProfile &x, const PlannedProfile &y) {
+  const auto &[a, b] = x;
+  const auto &[c, d] = y;
+  return std::tie(a, b) == std::tie(c, d);
+}
 static bool operator==(const Plan &x, const Plan &y) {
-  const auto &[a, b, c, d, e, f] = x;
-  const auto &[g, h, i, j, k, l] = y;
-  return std::tie(a, b, c, d, e, f) == std::tie(g, h, i, j, k, l);
+  const auto &[a, b, c, d, e, f, g] = x;
+  const auto &[h, i, j, k, l, m, n] = y;
+  return std::tie(a, b, c, d, e, f, g) == std::tie(h, i, j, k, l, m, n);
 }
 
 namespace {
@@ -199,6 +205,12 @@ TEST(PlanCheck, RefusesSizesThatMakeNoSense) {
        [](Plan &p) { p.kernels[0].stages[1].threads = 2048; }},
       {"kernels[0].stages[1].blocks",
        [](Plan &p) { p.kernels[0].stages[1].blocks = 0; }},
+      {"kernels[0].stages[0].grain",
+       [](Plan &p) { p.kernels[0].stages[0].grain = 5; }},
+      {"kernels[0].stages[0].grain",
+       [](Plan &p) { p.kernels[0].stages[0].grain = -1; }},
+      {"profile.arch", [](Plan &p) { p.profile.arch = "sm_12"; }},
+      {"profile.sms", [](Plan &p) { p.profile.sms = 0; }},
       {"weights[0].rows",
        [](Plan &p) { p.weights[0].desc.rows = int64_t(1) << 60; }},
       {"weights[1].group", [](Plan &p) { p.weights[1].desc.group = 0; }},

@@ -12,14 +12,15 @@ inline Plan testPlan(const std::string &target) {
   using Space = PlannedOperand::Space;
   Plan plan;
   plan.target = target;
+  plan.profile = {"sm_120", 36};
   plan.kernels = {
       {"norm_linear",
        4096,
        2,
        0,
-       {{"norm_linear_0", 256, 36, 0, 101376, 128, 8, 16},
-        {"norm_linear_1", 128, 4, 8, 0, 40, 0, 0}}},
-      {"attention", 0, 0, 64, {{"attention", 512, 8, 1, 1024, 255, 0, 0}}}};
+       {{"norm_linear_0", 256, 36, 0, 101376, 4, 128, 8, 16},
+        {"norm_linear_1", 128, 4, 8, 0, 1, 40, 0, 0}}},
+      {"attention", 0, 0, 64, {{"attention", 512, 8, 1, 1024, 0, 255, 0, 0}}}};
   plan.weights = {
       {"embed_tokens",
        Layout::Rows,

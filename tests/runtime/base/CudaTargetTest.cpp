@@ -62,5 +62,37 @@ TEST(CudaTargetTest, TargetForDevice) {
   EXPECT_EQ(exitCode(cudaTargetFor(13, 0).status()), 4);
 }
 
+TEST(CudaTarget, AProfileKeepsAwayFromTheLimit) {
+  EXPECT_EQ(parseCudaTarget("sm_120")->sharedPerBlock, 99 * 1024);
+  EXPECT_EQ(profileLimits("sm_120")->sharedPerBlock, 96 * 1024);
+  EXPECT_EQ(profileLimits("sm_120")->warpsPerSm, 48);
+  EXPECT_EQ(exitCode(profileLimits("sm_12").status()), 2);
+}
+
+/// How many blocks fit into an SM by shared memory.
+int together(const CudaTarget &target, int dynamicShared) {
+  return target.sharedPerSm / (dynamicShared + 1024);
+}
+
+TEST(CudaTarget, AsManyBlocksShareAnSmAsInTheProfile) {
+  const CudaTarget limits = *parseCudaTarget("sm_120");
+  const CudaTarget device = *parseCudaTarget("sm_90a");
+  for (int kib : {99, 96, 60, 49, 40, 33, 20, 10})
+    EXPECT_EQ(together(device, sharedForShare(limits, device, 64, kib * 1024)),
+              together(limits, kib * 1024))
+        << kib;
+  // 48 warps and 24 blocks.
+  EXPECT_EQ(together(device, sharedForShare(limits, device, 512, 0)), 3);
+  EXPECT_EQ(together(device, sharedForShare(limits, device, 1024, 0)), 1);
+  EXPECT_EQ(together(device, sharedForShare(limits, device, 32, 0)), 24);
+}
+
+TEST(CudaTarget, AShareNeverTakesMemoryAway) {
+  const CudaTarget small = *parseCudaTarget("sm_120");
+  const CudaTarget large = *parseCudaTarget("sm_90a");
+  EXPECT_EQ(sharedForShare(large, small, 32, 50000), 50000);
+  EXPECT_EQ(sharedForShare(small, large, 1024, 99 * 1024), 227 * 1024);
+}
+
 } // namespace
 } // namespace lathe

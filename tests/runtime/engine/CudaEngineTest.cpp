@@ -335,23 +335,6 @@ TEST_F(CudaEngineTest, AFailingDriverIsAStatus) {
   // CudaTest checks that nothing is left once the engine is gone.
 }
 
-TEST_F(CudaEngineTest, Measures) {
-  auto engine = create();
-  auto step = engine->timeStep(1, 3);
-  ASSERT_TRUE(step.ok()) << step.status();
-  EXPECT_GE(step->launches, kTestTrunkLaunches + kTestHeadLaunches);
-  EXPECT_GT(step->seconds, 0);
-  auto layer = engine->time("trunk", 4, 1, 3);
-  ASSERT_TRUE(layer.ok());
-  EXPECT_EQ(layer->launches, 2);
-  EXPECT_FALSE(engine->time("mtp", 1, -1, 3).ok());
-  EXPECT_FALSE(engine->timeStep(100, 3).ok());
-  // The next step knows nothing of what was measured.
-  tokens.clear();
-  ASSERT_TRUE(engine->step(9).ok());
-  EXPECT_EQ(tokens, (std::vector<SeenToken>{{9, 0}}));
-}
-
 TEST_F(CudaEngineTest, WithoutDecodeEntriesItStillSteps) {
   std::erase_if(plan.entries,
                 [](const PlannedEntry &entry) { return !entry.prefill; });

@@ -131,6 +131,62 @@ TEST_F(CudaRoundTest, TokensTakenBackAreDraftedAnew) {
   EXPECT_EQ(all[6], (SeenToken{7, 16}));
 }
 
+TEST_F(CudaRoundTest, ARoundIsDraftsThenVerificationThenAcceptance) {
+  using Part = CudaEngine::RoundPart;
+  auto engine = ready();
+  const auto calls = *engine->roundCalls(kDrafts);
+  EXPECT_TRUE(std::ranges::is_sorted(calls, {}, &CudaEngine::RoundCall::part));
+  // The layer thrice, of two launches; a head and a choice behind each; a row.
+  EXPECT_EQ(
+      std::ranges::count(calls, Part::Drafts, &CudaEngine::RoundCall::part),
+      3 * 4 + 1);
+  EXPECT_EQ(calls.back().part, Part::Accept);
+}
+
+TEST_F(CudaRoundTest, ThePartsOfARoundAreAllOfIt) {
+  using Part = CudaEngine::RoundPart;
+  auto engine = ready();
+  int launches = 0;
+  for (Part part : {Part::Drafts, Part::Verify, Part::Accept})
+    launches += engine->timeRound(kDrafts, part, 1)->launches;
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1)->launches, launches);
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1, 0)->launches, 0);
+  EXPECT_EQ(engine->timeRound(kDrafts, Part::All, 1, 1)->launches, 1);
+}
+
+TEST_F(CudaRoundTest, WithALimitTheLayerBeginsAnewBehindAGap) {
+  auto engine = ready();
+  engine->limitMtp(kMaxStepTokens);
+  for (int i = 9; i < 29; ++i)
+    EXPECT_EQ(*engine->step(choiceAfter(i)), choiceAfter(i + 1));
+  ASSERT_EQ(engine->position(), 30);
+  seen();
+  EXPECT_TRUE(engine->feedMtp().ok());
+  std::vector<SeenToken> all = seen();
+  ASSERT_EQ(all.size(), size_t(kMaxStepTokens));
+  for (int i = 0; i < kMaxStepTokens; ++i) // positions 21 to 28
+    EXPECT_EQ(all[size_t(i)], (SeenToken{choiceAfter(21 + i), i}));
+  Round round = *engine->draftAndVerify(choiceAfter(29), kDrafts);
+  all = seen();
+  EXPECT_EQ(all[0], (SeenToken{choiceAfter(29), 8})) << "the layer";
+  EXPECT_EQ(all[6], (SeenToken{choiceAfter(29), 30})) << "the step";
+  round = *engine->draftAndVerify(round.chosen().back(), kDrafts);
+  all = seen();
+  EXPECT_EQ(all[0], (SeenToken{choiceAfter(30), 9}));
+  EXPECT_EQ(engine->position(), 38);
+}
+
+TEST_F(CudaRoundTest, RowsThatDoNotFitAreForgottenWithALimit) {
+  auto engine = ready();
+  engine->limitMtp(kMaxStepTokens);
+  for (int i = 9; i < 49; ++i)
+    EXPECT_EQ(*engine->step(choiceAfter(i)), choiceAfter(i + 1));
+  for (const SeenToken &token : seen())
+    EXPECT_GE(token.position, 10) << "a slot of the layer";
+  EXPECT_TRUE(engine->draftAndVerify(choiceAfter(49), kDrafts).ok());
+  EXPECT_LT(seen()[0].position, 10);
+}
+
 TEST_F(CudaRoundTest, WhatTheSamplerRefusesIsAnError) {
   auto engine = ready();
   Round round = *engine->draftAndVerify(choiceAfter(9), kDrafts);

@@ -69,6 +69,20 @@ TEST_F(DraftHeadWeightsTest, RowsAreRoundedToFourBits) {
   }
 }
 
+TEST_F(DraftHeadWeightsTest, EightBitsAreTwoDigitsSideBySide) {
+  auto full = source.weight("lm_head", bf16);
+  auto found = read(bf16, {WeightFormat::Int4, 3, 2 * kWidth, 128, false}, ids);
+  ASSERT_TRUE(found.ok()) << messageOf(found.status());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::vector<float> digits(2 * kWidth), sum;
+    found->dequantizeRow(int64_t(i), digits.data());
+    for (size_t c = 0; c < size_t(kWidth); ++c)
+      sum.push_back(digits[c] + digits[size_t(kWidth) + c]);
+    EXPECT_LT(distance(sum, row(*full, ids[i])), 1e-4);
+    EXPECT_GT(distance(sum, row(*full, ids[i])), 0);
+  }
+}
+
 TEST_F(DraftHeadWeightsTest, OtherWeightsPass) {
   auto draft = withDraftHead(source, plan, {});
   auto found = draft->weight("lm_head", int4);

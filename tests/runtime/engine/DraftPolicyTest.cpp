@@ -88,8 +88,73 @@ TEST(DraftPolicy, PrefersTheSourceThatCostsLess) {
                 const bool mtp = choice.source == DraftSource::Mtp;
                 return 1 + (mtp ? 0.5 : 0.1) * double(choice.drafts);
               }};
-  play(world, 500, true, true, policy);
+  for (int i = 0; i < 60; ++i) {
+    play(world, 8, true, true, policy);
+    policy.observe({DraftSource::Lookup, 7}, 7);
+  }
+  policy.record({}, 0, 1);
   EXPECT_EQ(policy.choose(true, true).source, DraftSource::Lookup);
+}
+
+TEST(DraftPolicy, DraftsThatWereOnlyObservedCount) {
+  // Too dear for what is usual, not for drafts that always hold.
+  DraftPolicy policy({1, 3, 7});
+  World world{0.0, perDraft(0.6)};
+  play(world, 200, false, true, policy);
+  EXPECT_EQ(policy.choose(false, true).drafts, 0);
+  for (int i = 0; i < 50; ++i)
+    policy.observe({DraftSource::Lookup, 7}, 7);
+  world.share = 1;
+  EXPECT_LT(play(world, 400, false, true, policy).seconds, 400 * 0.85);
+}
+
+TEST(DraftPolicy, WhatIsTriedInVainIsAShareOfTheTime) {
+  for (double cost : {0.1, 0.3, 0.6, 1.0, 1.5})
+    for (double share : {0.0, 0.3, 0.6}) {
+      DraftPolicy policy({1, 3, 7});
+      const Played p = play({share, perDraft(cost)}, 500, true, true, policy);
+      EXPECT_LT(p.seconds, 500 * 1.03) << cost << ", " << share;
+    }
+}
+
+TEST(DraftPolicy, ExtraTimeIsADebt) {
+  DraftPolicy policy({1});
+  play({0.9, perDraft(0.1)}, 100, true, false, policy);
+  ASSERT_EQ(policy.choose(true, false).drafts, 1);
+  policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
+  policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
+  policy.record({DraftSource::Mtp, 1}, 1, 1.1, /*extra=*/20);
+  EXPECT_EQ(policy.choose(true, false).drafts, 0);
+  EXPECT_EQ(policy.choose(false, true).drafts, 1) << "another source's debt";
+}
+
+TEST(DraftPolicy, TheFirstRoundOfAKindIsNoMeasure) {
+  DraftPolicy policy({1, 3, 7});
+  for (int i = 0; i < 5; ++i)
+    policy.record({}, 0, 1);
+  policy.record({DraftSource::Mtp, 1}, 1, 30);
+  EXPECT_EQ(policy.choose(true, false).drafts, 1);
+}
+
+TEST(DraftPolicy, ACostMeasuredOnceIsMeasuredAgain) {
+  DraftPolicy policy({1});
+  for (int i = 0; i < 5; ++i)
+    policy.record({}, 0, 1);
+  for (int i = 0; i < 2; ++i)
+    policy.record({DraftSource::Mtp, 1}, 1, 30); // a busy machine
+  Played p = play({0.9, perDraft(0.1)}, 20000, true, false, policy);
+  EXPECT_LT(p.seconds / double(p.tokens), 0.7);
+}
+
+TEST(DraftPolicy, NoticesThatPlainRoundsBecameCheaper) {
+  DraftPolicy policy({1, 3, 7});
+  World world{0.9, [](DraftChoice choice) {
+                return choice.drafts == 0 ? 3 : 1 + double(choice.drafts);
+              }};
+  play(world, 60, true, false, policy);
+  world.cost = perDraft(1.0);
+  play(world, 400, true, false, policy);
+  EXPECT_EQ(policy.choose(true, false).drafts, 0);
 }
 
 TEST(DraftPolicy, OneSlowRoundChangesNothing) {

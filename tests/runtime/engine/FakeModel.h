@@ -71,10 +71,10 @@ protected:
 
   CudaImages images() const {
     CudaImages images;
-    images["runtime"] =
-        cuda::fakeImage(90, {"advance", "read", "pack", "fill", "fill_floats",
-                             "fill_bf16", "sample_highest", "sample_weigh",
-                             "sample_choose", "round_row", "round_accept"});
+    images["runtime"] = cuda::fakeImage(
+        90, {"advance", "deliver", "read", "nothing", "hold", "pack", "fill",
+             "fill_floats", "fill_bf16", "sample_highest", "sample_weigh",
+             "sample_choose", "round_row", "round_accept"});
     images["embed"] = cuda::fakeImage(90, {"embed"});
     images["layer"] = cuda::fakeImage(90, {"layer_0", "layer_1"});
     images["prefill"] = cuda::fakeImage(90, {"prefill"});
@@ -117,21 +117,40 @@ private:
     placeRound(round, round.trunk.position, drafts + 1);
   }
 
+  /// Choices to the host, from arguments `first` on; returns the first one.
+  static std::function<int()> delivery(void **arguments, int first) {
+    auto from = argument<int *>(arguments, first);
+    auto host = argument<int *>(arguments, first + 1);
+    const int words = argument<int>(arguments, first + 2);
+    return [=] {
+      std::copy_n(from, words, host);
+      return *from;
+    };
+  }
+
   std::function<void()> work(const std::string &entry, void **arguments,
                              int rows) {
     if (entry == "advance") {
       auto step = argument<LatheStep *>(arguments, 0);
-      const int count = argument<int>(arguments, 1);
+      auto input = argument<int *>(arguments, 1);
+      auto copy = delivery(arguments, 2);
       return [=] {
-        step->position += count;
-        step->pending = count > 1 ? count : 0;
+        *input = copy();
+        step->position += 1;
+        step->pending = 0;
       };
     }
+    if (entry == "deliver")
+      return [copy = delivery(arguments, 0)] { copy(); };
     if (entry == "round_accept") {
       auto round = argument<LatheRound *>(arguments, 0);
       auto ids = argument<int *>(arguments, 1);
       const int drafts = argument<int>(arguments, 2);
-      return [=] { accept(*round, ids, drafts); };
+      auto host = argument<LatheRound *>(arguments, 3);
+      return [=] {
+        accept(*round, ids, drafts);
+        *host = *round;
+      };
     }
     if (entry == "pack" || entry == "fill") {
       auto pack = argument<LathePack>(arguments, 0);

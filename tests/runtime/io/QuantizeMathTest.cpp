@@ -93,6 +93,49 @@ TEST(QuantizeInt4, TheSearchBeatsThePlainRange) {
   EXPECT_LT(error.error, 0.85 * plain);
 }
 
+/// What the two digits of a row come to, and a row of INT4 that holds both.
+static std::vector<float> int8(const std::vector<float> &x, int group) {
+  HostWeight w;
+  w.desc = {.format = WeightFormat::Int4,
+            .rows = 1,
+            .cols = int64_t(2 * x.size()),
+            .group = group};
+  w.data.resize(x.size(), 0xff);
+  w.scales.resize(2 * x.size() / size_t(group));
+  quantizeInt8Row(x, group, w.data.data(), w.scales.data());
+  std::vector<float> digits(2 * x.size()), sum(x.size());
+  w.dequantizeRow(0, digits.data());
+  for (size_t i = 0; i < x.size(); ++i)
+    sum[i] = digits[i] + digits[x.size() + i];
+  return sum;
+}
+
+TEST(QuantizeInt8, EveryStepOfTheRangeIsExact) {
+  std::vector<float> x;
+  for (int i = -119; i <= 119; ++i)
+    x.push_back(float(i) / 64);
+  while (x.size() % 8 != 0)
+    x.push_back(0);
+  EXPECT_EQ(int8(x, int(x.size())), x);
+}
+
+TEST(QuantizeInt8, ErrsByHalfAStep) {
+  const auto x = gaussian(512);
+  const auto y = int8(x, 128);
+  for (size_t g = 0; g < 4; ++g) {
+    float largest = 0;
+    for (size_t i = g * 128; i < g * 128 + 128; ++i)
+      largest = std::max(largest, std::fabs(x[i]));
+    for (size_t i = g * 128; i < g * 128 + 128; ++i)
+      EXPECT_NEAR(y[i], x[i], largest / 119 * 0.51f);
+  }
+}
+
+TEST(QuantizeInt8, ZerosStayZero) {
+  EXPECT_EQ(int8(std::vector<float>(64, 0.0f), 32),
+            std::vector<float>(64, 0.0f));
+}
+
 TEST(QuantizeNvFp4, ReportsTheErrorOfWhatItWrote) {
   std::vector<float> x = gaussian(1024), back(1024);
   HostWeight w;

@@ -146,6 +146,13 @@ LATHE_DEVICE u64 atomicAddDevice(u64 *p, u64 value) {
 LATHE_DEVICE void waitForPrevious() {}
 LATHE_DEVICE void launchNext() {}
 
+// What holds a multiprocessor is for a GPU alone: nothing here calls these.
+LATHE_DEVICE u32 multiprocessor() { return 0; }
+LATHE_DEVICE u64 nanoseconds() { return 0; }
+LATHE_DEVICE void nap() {}
+LATHE_DEVICE u32 loadHost(const u32 *p) { return *p; }
+LATHE_DEVICE void storeHost(u32 *p, u32 value) { *p = value; }
+
 //===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//
