@@ -189,7 +189,9 @@ emitKernels(ModuleOp module, const CompileOptions &options,
   const bool cpu = target == "cpu";
   CudaTarget limits;
   if (!cpu) {
-    LATHE_ASSIGN_OR_RETURN(limits, parseCudaTarget(target));
+    LATHE_ASSIGN_OR_RETURN(limits, options.profile.empty()
+                                       ? parseCudaTarget(target)
+                                       : profileLimits(options.profile));
   }
   std::vector<EmittedKernel> kernels;
   Diagnostics diagnostics(module.getContext());
