@@ -71,10 +71,8 @@ struct MatvecShape {
     return groups;
   }
   constexpr bool fits() const { return slices() <= warps; }
-  /// Of a warp that multiplies. A single group is zero without a register.
-  constexpr int groupOf(int warp) const {
-    return groups() == 1 ? 0 : warp / slices();
-  }
+  /// Of a warp that multiplies.
+  constexpr int groupOf(int warp) const { return warp / slices(); }
   constexpr int sliceOf(int warp) const {
     return groups() == 1 ? warp : warp % slices();
   }
