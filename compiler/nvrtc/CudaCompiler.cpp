@@ -31,7 +31,7 @@ public:
 
 private:
   CacheKey keyOf(const CudaSource &source) const;
-  StatusOr<CompiledImage> compileOnce(const CudaSource &source) const;
+  StatusOr<CompiledImage> compileWithFewSpills(const CudaSource &source) const;
   Status image(const CudaSource &source, CompiledImage &result);
   std::optional<CompiledImage> cached(const CacheKey &key);
   void store(const CacheKey &key, const CompiledImage &image);
@@ -111,10 +111,10 @@ static int spillBytes(const CompiledImage &image) {
   return bytes;
 }
 
-/// With and, where registers do not suffice, without the optimisations that
-/// start loads early: a load that waits costs less than a value in memory.
+/// At -O1 ptxas hardly ever spills; its code can be slower, so only where the
+/// usual way does.
 StatusOr<CompiledImage>
-CudaCompiler::Impl::compileOnce(const CudaSource &source) const {
+CudaCompiler::Impl::compileWithFewSpills(const CudaSource &source) const {
   LATHE_ASSIGN_OR_RETURN(
       CompiledImage best,
       nvrtc->compile(source, target.arch, device::cudaFiles(), options));
@@ -135,7 +135,7 @@ Status CudaCompiler::Impl::image(const CudaSource &source,
   if (hit) {
     result = *std::move(hit);
   } else {
-    LATHE_ASSIGN_OR_RETURN(result, compileOnce(source));
+    LATHE_ASSIGN_OR_RETURN(result, compileWithFewSpills(source));
     LATHE_RETURN_IF_ERROR(check(source, result));
     store(key, result);
   }

@@ -75,6 +75,9 @@ SmallVector<Value> inputParts(graph::LinearOp linear) {
 graph::RmsNormOp scalingNorm(graph::LinearOp linear) {
   Value value = linear.getX();
   while (Operation *op = value.getDefiningOp()) {
+    // What another factor reads too needs its scale there.
+    if (value != linear.getX() && !value.hasOneUse())
+      break;
     if (auto norm = dyn_cast<graph::RmsNormOp>(op))
       return norm;
     if (isa<graph::SwigluOp>(op))

@@ -31,8 +31,9 @@ matchLinear(kernel::FuncOp func);
 /// The values side by side that the linears read.
 llvm::SmallVector<mlir::Value> inputParts(graph::LinearOp linear);
 
-/// The norm whose scale can multiply the linears' input last, since the input
-/// is a product of the norm and of other values; null if there is none.
+/// The norm whose scale can multiply the linear's input last, since the input
+/// is a product of the norm and of values that do not read it; null if there is
+/// none.
 graph::RmsNormOp scalingNorm(graph::LinearOp linear);
 
 /// A delta kernel: short_conv, l2_norm of q and k, gates and the rule.

@@ -39,6 +39,7 @@ template <int kTokens> struct SliceX {
   /// those of the last 96 columns come behind the lower parts.
   int lowerAt;
   static constexpr int kLastAt = kMatvecSlice / 32 * kTokens * 64;
+  static constexpr int kStagedBytes = (kSteps - kKept) / 2 * kTokens * 64;
 
   LATHE_DEVICE_MEMBER Float2 sumsOf(int group, int operand) const {
     return kSumsShared ? sharedSums()[(group * kOperands + operand) * 4]
@@ -47,7 +48,7 @@ template <int kTokens> struct SliceX {
   /// Behind those: found anew each time, which takes no register.
   LATHE_DEVICE_MEMBER Float2 *sharedSums() const {
     const int at = lowerAt - lane() / 4 % kTokens * 64 - lane() % 4 * 16;
-    return (Float2 *)(sharedMemory() + at + kLastAt + kTokens * 192) +
+    return (Float2 *)(sharedMemory() + at + kLastAt + kStagedBytes) +
            lane() % 4;
   }
 
@@ -104,6 +105,7 @@ template <MatvecShape kShape> class MatvecInput {
   static constexpr int kEach = Lanes::kEach;
   /// All loads are under way at once, if registers allow.
   static constexpr bool kAtOnce = kChunks * kEach <= 8;
+  static_assert(SliceX<kTokens>::kStagedBytes == kShape.stagedBytes());
 
 public:
   /// `shared` is the block's room for inputs; `first` the first column of the
