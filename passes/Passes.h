@@ -27,8 +27,8 @@ struct PipelineOptions {
   int64_t prefillTokens = 256;
   /// How a prefill holds activations: see specialize-tokens.
   std::string prefillForm = "mixed";
-  /// "cpu", or a CUDA architecture ("sm_90"), for which prefillForm is "half"
-  /// or "split".
+  std::string decodeForm = "mixed"; ///< likewise, on a GPU
+  /// "cpu", or a CUDA architecture ("sm_90").
   std::string target = "cpu";
   int64_t sms = 0; ///< multiprocessors; 0: a common card's
   /// The CUDA architecture that kernels are planned for, and the most shared

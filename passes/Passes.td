@@ -85,8 +85,9 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     makes useless.
     `prefill-form` is how a prefill holds activations. For a CPU, with integer
     weights: int15 as exactly as decode, int8 in half the time, mixed int8
-    behind norms and int15 elsewhere. For a GPU: half, split as exactly as
-    decode, mixed half with 4-bit weights and split with dense ones. `decode-form`: int15 for a CPU, split for a GPU.
+    behind norms and int15 elsewhere. For a GPU: half, split as exactly as f32,
+    mixed half with 4-bit weights and split with dense ones. `decode-form`:
+    int15 for a CPU; half, split or mixed for a GPU.
 
     Runs after assign-layouts.
   }];
@@ -97,7 +98,7 @@ def SpecializeTokens : Pass<"specialize-tokens", "::mlir::ModuleOp"> {
     Option<"prefillForm", "prefill-form", "std::string", "\"mixed\"",
            "mixed, int8, int15, half or split">,
     Option<"decodeForm", "decode-form", "std::string", "\"int15\"",
-           "int15 or split">];
+           "int15, mixed, half or split">];
 }
 
 def ScheduleCuda : Pass<"schedule-cuda", "::mlir::ModuleOp"> {

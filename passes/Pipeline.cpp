@@ -34,7 +34,8 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options,
                            options.decodeTokens.end());
   specialize.prefill = options.prefillTokens;
   specialize.prefillForm = options.prefillForm;
-  specialize.decodeForm = options.target == "cpu" ? "int15" : "split";
+  specialize.decodeForm =
+      options.target == "cpu" ? "int15" : options.decodeForm;
   ScheduleCudaOptions cuda;
   cuda.arch = options.planTarget.empty() ? options.target : options.planTarget;
   cuda.sms = options.sms;

@@ -34,6 +34,7 @@ struct CompileOptions {
   std::vector<int64_t> decodeTokens = {1};
   int64_t prefillTokens = 256;
   std::string prefillForm = "mixed"; ///< see passes/Passes.td
+  std::string decodeForm = "mixed";  ///< likewise; on a GPU
   bool strict = false;
   /// Compile the MTP layer too, and so load its weights.
   bool mtp = false;

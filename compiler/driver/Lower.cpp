@@ -154,6 +154,7 @@ static Status lower(ModuleOp module, const CompileOptions &options,
   pipeline.decodeTokens = options.decodeTokens;
   pipeline.prefillTokens = options.prefillTokens;
   pipeline.prefillForm = options.prefillForm;
+  pipeline.decodeForm = options.decodeForm;
   pipeline.target = target;
   pipeline.sms = options.sms;
   if (!options.profile.empty()) {

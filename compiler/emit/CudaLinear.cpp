@@ -89,6 +89,15 @@ static graph::RmsNormOp normOfInput(graph::LinearOp first) {
                                                         : graph::RmsNormOp();
 }
 
+static std::string normArgument(graph::LinearOp first) {
+  graph::RmsNormOp norm = normOfInput(first);
+  if (!norm)
+    return "NoNorm()";
+  return formatv("InputNorm<{0}>{{{1}}",
+                 norm.getWeight().getType().getDimSize(0),
+                 floatLiteral(norm.getEps().convertToDouble()));
+}
+
 /// matvec.input(): the printed prologue as one function of a token and four
 /// columns, which also gives what the norm is over.
 static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
@@ -97,12 +106,9 @@ static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
   const int64_t columns = graph::widthOf(first.getX());
   // Declarations come before the function that uses them.
   SmallVector<std::string> lines;
-  std::string type = "NoNorm()";
   if (graph::RmsNormOp norm = normOfInput(first)) {
     rows.leaveUnscaled(norm);
     const int64_t group = norm.getWeight().getType().getDimSize(0);
-    type = formatv("InputNorm<{0}>{{{1}}", group,
-                   floatLiteral(norm.getEps().convertToDouble()));
     if (failed(rows.declare(norm.getX())))
       return failure();
     auto raw = rows.columnsAt(norm.getX(), "k");
@@ -129,8 +135,7 @@ static LogicalResult printMatvecInput(CudaKernel &kernel, graph::LinearOp first,
   };
   if (failed(eachInputPart(first, rows, print)))
     return failure();
-  code.open("const auto x = matvec.input(" + type +
-            ", [&](int t, int k, Float4 &raw) {");
+  code.open("const auto x = matvec.input([&](int t, int k, Float4 &raw) {");
   for (const std::string &line : lines)
     code.line(line);
   code.close("});");
@@ -161,6 +166,7 @@ static MatvecShape shapeOf(CudaKernel &kernel,
   for (auto norm : kernel.body.getOps<graph::RmsNormOp>())
     shape.scales += int(graph::widthOf(norm.getX()) /
                         norm.getWeight().getType().getDimSize(0));
+  shape.parts = kernel.schedule.getForm() == kernel::Form::Half ? 1 : 2;
   return shape;
 }
 
@@ -246,13 +252,15 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
       scratchOf(shape, kernel.cuda.getBlocks(), *segments);
   CodeWriter &config = kernel.config;
   config.line(formatv("constexpr MatvecShape kShape{{{0}, {1}, {2}, {3}, {4}, "
-                      "{5}, {6}, {7}};",
+                      "{5}, {6}, {7}, {8}};",
                       shape.columns, shape.tokens, shape.split, shape.warps,
-                      shape.stages, shape.unitBytes, shape.pairs, shape.scales)
+                      shape.stages, shape.unitBytes, shape.pairs, shape.scales,
+                      shape.parts)
                   .str());
   config.open("LATHE_DEVICE auto weights(" + kernel.operandsType() +
               " args) {");
-  config.open("return segments<kShape.columns>(");
+  graph::LinearOp first = segments->front().linears.front();
+  config.open("return segments<kShape.columns>(" + normArgument(first) + ",");
   for (size_t i = 0; i < segments->size(); ++i)
     if (failed(printSegment(kernel, config, (*segments)[i],
                             i + 1 < segments->size() ? "," : ");", true)))
@@ -263,7 +271,6 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
   config.open("LATHE_DEVICE void multiply(const Matvec &matvec, Ring &ring, "
               "Start start, " +
               kernel.operandsType() + " args) {");
-  graph::LinearOp first = segments->front().linears.front();
   // Scales are needed for this block's columns only, if columns are the row's.
   const bool single = inputParts(first).size() == 1;
   RowPrinter rows(

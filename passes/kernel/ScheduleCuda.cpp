@@ -32,7 +32,7 @@ constexpr int kMixerShared = 96 * 1024;
 
 /// What the linears of a kernel need.
 struct LinearFacts {
-  int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0;
+  int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0, parts = 2;
 };
 
 struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
@@ -103,13 +103,14 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     for (auto norm : func.getBody().getOps<graph::RmsNormOp>())
       facts.scales += int(graph::widthOf(norm.getX()) /
                           norm.getWeight().getType().getDimSize(0));
+    facts.parts = func.getSchedule()->getForm() == kernel::Form::Half ? 1 : 2;
     return facts;
   }
 
   MatvecShape shapeOf(const LinearFacts &facts, int tokens, int split,
                       int stages) const {
-    return {facts.columns, tokens,          split,       warps,
-            stages,        facts.unitBytes, facts.pairs, facts.scales};
+    return {facts.columns,   tokens,      split,        warps,      stages,
+            facts.unitBytes, facts.pairs, facts.scales, facts.parts};
   }
 
   /// The share of a matvec's time that the busiest SM's weights take of it if

@@ -27,19 +27,20 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
           << prefillForm;
       return signalPassFailure();
     }
-    if (!llvm::is_contained({"int15", "split"}, decodeForm.getValue())) {
+    if (!llvm::is_contained({"int15", "mixed", "half", "split"},
+                            decodeForm.getValue())) {
       getOperation().emitError()
-          << "decode-form: expected int15 or split, found " << decodeForm;
+          << "decode-form: expected int15, mixed, half or split, found "
+          << decodeForm;
       return signalPassFailure();
     }
-    const kernel::Form decoded = *kernel::symbolizeForm(decodeForm.getValue());
     SmallVector<Variant> variants;
     for (int64_t tokens : decode)
       variants.push_back(
-          {".t" + std::to_string(tokens), schedule(tokens, false, decoded)});
+          {".t" + std::to_string(tokens), schedule(tokens, false)});
     if (prefill > 0)
-      variants.push_back({".p" + std::to_string(prefill),
-                          schedule(prefill, true, kernel::Form::Int15)});
+      variants.push_back(
+          {".p" + std::to_string(prefill), schedule(prefill, true)});
 
     SymbolTable symbols(getOperation());
     auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());
@@ -55,7 +56,7 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
   }
 
   kernel::ScheduleAttr schedule(int64_t tokens, bool isPrefill,
-                                kernel::Form form) {
+                                kernel::Form form = kernel::Form::Int15) {
     return kernel::ScheduleAttr::get(&getContext(), tokens, isPrefill, form);
   }
 
@@ -70,11 +71,12 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
   /// byte holds well; products of gates have long tails, which it does not. On
   /// a GPU: 4-bit weights are less exact than f16 activations; dense ones are
   /// met exactly.
-  kernel::Form prefillFormOf(kernel::FuncOp func) {
-    if (prefillForm != "mixed")
-      return *kernel::symbolizeForm(prefillForm.getValue());
+  kernel::Form formOf(kernel::FuncOp func, bool isPrefill) {
+    StringRef form = isPrefill ? prefillForm : decodeForm;
+    if (form != "mixed")
+      return *kernel::symbolizeForm(form);
     auto linears = func.getBody().getOps<graph::LinearOp>();
-    if (decodeForm == "split")
+    if (decodeForm != "int15")
       return llvm::any_of(linears,
                           [](graph::LinearOp linear) {
                             return linear.getWeight().getType().getGroup() > 0;
@@ -104,7 +106,7 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     kernel::ScheduleAttr s = variant.schedule;
     if (!s.getPrefill() || limitOf(func) >= s.getTokens())
       return s;
-    return schedule(limitOf(func), true, s.getForm());
+    return schedule(limitOf(func), true);
   }
 
   void specialize(func::FuncOp func, const Variant &variant,
@@ -115,9 +117,9 @@ struct SpecializeTokens : impl::SpecializeTokensBase<SpecializeTokens> {
     copy.walk([&](kernel::LaunchOp launch) {
       auto callee = symbols.lookup<kernel::FuncOp>(launch.getKernel());
       kernel::FuncOp fresh = clone(callee, variant.suffix);
-      fresh.setScheduleAttr(this->schedule(
-          schedule.getTokens(), schedule.getPrefill(),
-          schedule.getPrefill() ? prefillFormOf(callee) : schedule.getForm()));
+      fresh.setScheduleAttr(
+          this->schedule(schedule.getTokens(), schedule.getPrefill(),
+                         formOf(callee, schedule.getPrefill())));
       launch.setKernel(fresh.getSymName());
     });
   }

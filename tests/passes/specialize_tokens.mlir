@@ -4,6 +4,20 @@
 
 // RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1 prefill=64 prefill-form=mixed decode-form=split" | FileCheck %s --check-prefix=GPU
 
+// RUN: infer-opt %s --fuse-kernels --specialize-tokens="decode=1 decode-form=mixed" | FileCheck %s --check-prefix=DECODE
+// RUN: not infer-opt %s --specialize-tokens="decode-form=int8" 2>&1 | FileCheck %s --check-prefix=BAD-DECODE
+
+// BAD-DECODE: decode-form: expected int15, mixed, half or split, found int8
+
+// On a GPU, mixed: half in front of 4-bit weights only.
+// DECODE-DAG: kernel.func @f.0.t1({{.*}}form = split>
+// DECODE-DAG: kernel.func @quantised.0.t1({{.*}}form = half>
+func.func @quantised(%x: tensor<?x128xf32>) -> tensor<?x16xf32> {
+  %a = graph.weight "a" : !graph.weight<16x128, int4, 128>
+  %y = graph.linear %x, %a : tensor<?x128xf32>, !graph.weight<16x128, int4, 128> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
+
 // BAD: prefill-form: expected mixed, int8, int15, half or split, found f32
 
 // GPU-DAG: kernel.func @f.0.t1({{.*}}form = split>

@@ -86,8 +86,8 @@ static StatusOr<CompileOptions> compileOptions(const ModelOptions &options,
   const bool cpu = target == "cpu";
   CompileOptions compile;
   LATHE_ASSIGN_OR_RETURN(compile.prefillTokens, prefillChunkOf(options, cpu));
-  if (!options.prefillForm.empty())
-    compile.prefillForm = options.prefillForm;
+  compile.prefillForm = options.prefillForm;
+  compile.decodeForm = options.decodeForm;
   compile.decodeTokens = options.decodeTokens;
   LATHE_RETURN_IF_ERROR(addSpeculation(options, compile));
   compile.strict = options.strict;

@@ -28,9 +28,10 @@ struct ModelOptions {
   std::string device = "auto"; ///< "auto", "cpu", "cuda" or "cuda:N"
   std::string kv;              ///< "f16" or "f32"; "": f16 on a GPU
   std::vector<int64_t> decodeTokens = {1};
-  int64_t prefillChunk = 0;      ///< 0: 256 on the CPU, 1024 on a GPU
-  std::string prefillForm;       ///< "": "mixed" on the CPU, "half" on a GPU
-  std::vector<std::string> dump; ///< stage, folder
+  int64_t prefillChunk = 0;          ///< 0: 256 on the CPU, 1024 on a GPU
+  std::string prefillForm = "mixed"; ///< see passes/Passes.td
+  std::string decodeForm = "mixed";  ///< likewise; on a GPU
+  std::vector<std::string> dump;     ///< stage, folder
   bool strict = false;
   std::string entry = "launches"; ///< GPU: "auto", "launches" or "persistent"
   std::string profile;    ///< GPU: a CUDA architecture whose limits plans keep

@@ -68,8 +68,13 @@ static void addModelOptions(CLI::App *verb, ModelOptions &model,
                    "a GPU");
   verb->add_option("--prefill-activations", model.prefillForm,
                    "With 4-bit weights, CPU: int15 as exact as decode, int8 "
-                   "fast, or mixed (default); GPU: split as exact as decode, "
-                   "half, or mixed (default): half for 4-bit weights only");
+                   "fast, or mixed; GPU: split as exact as f32, half, or "
+                   "mixed: half for 4-bit weights only")
+      ->capture_default_str();
+  verb->add_option("--decode-activations", model.decodeForm,
+                   "GPU: split, half or mixed, as for prompts")
+      ->check(CLI::IsMember({"mixed", "half", "split"}))
+      ->capture_default_str();
   verb->add_option("--graph", model.graph,
                    "Take the graph IR from this .mlir file");
   verb->add_option("--dump", model.dump,

@@ -39,6 +39,16 @@ struct UnitRingShape {
   }
 };
 
+/// The activations of a matvec as operands of tensor cores, eight columns each.
+struct MatvecOperands {
+  int tokens; ///< T, 1 to 8
+  int parts;  ///< f16 parts of a value: 1, or 2 to be as exact as f32
+
+  /// Up to four tokens both parts of a value share an operand.
+  constexpr int count() const { return parts == 2 && tokens > 4 ? 2 : 1; }
+  constexpr bool joint() const { return parts == 2 && tokens <= 4; }
+};
+
 /// What a matvec kernel is built from besides its segments.
 struct MatvecShape {
   int columns;   ///< K
@@ -49,6 +59,9 @@ struct MatvecShape {
   int unitBytes; ///< the largest unit of the segments
   int pairs;     ///< weights per row tile: 1, or 2 for gate and up
   int scales;    ///< floats per token that norms in the prologue keep
+  int parts;     ///< of MatvecOperands
+
+  constexpr MatvecOperands operands() const { return {tokens, parts}; }
 
   /// Columns of a block.
   constexpr int splitColumns() const {
@@ -82,40 +95,49 @@ struct MatvecShape {
   constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
 
   /// Whether the slices of a quarter share a ring in a launch of its own. Where
-  /// quarters were not alike that was slower, and beyond four tokens it takes
+  /// quarters were not alike that was slower, and with two operands it takes
   /// registers that are not there.
   constexpr bool sharesRings() const {
-    return slices() % kMatvecQuarters == 0 && tokens <= 4;
+    return slices() % kMatvecQuarters == 0 && operands().count() == 1;
   }
   /// In a launch of its own; the persistent step has rings for all its stages.
   constexpr UnitRingShape rings() const {
     return {sharesRings() ? groups() * kMatvecQuarters : workers(), workers(),
             stages, unitBytes};
   }
-  /// Beyond four tokens the lower parts of the activations stay here.
-  constexpr int lowerBytes() const { return tokens > 4 ? tokens * 512 : 0; }
+  /// Of two operands, the lower parts of the activations stay here.
+  constexpr int lowerBytes() const {
+    return operands().count() == 2 ? tokens * 512 : 0;
+  }
   /// Where a warp turns a piece of its slice into operand form: 64 columns, or
-  /// 128 of a single token. Beyond four tokens 96 columns stay, and what else
+  /// 128 of a single token. With two operands 96 columns stay, and what else
   /// has no place in registers.
   constexpr int stagingBytes() const {
-    return tokens == 1 ? 512 : tokens > 4 ? tokens * 192 + 256 : tokens * 256;
+    return operands().count() == 2 ? tokens * 192 + 256
+                                   : (tokens == 1 ? 2 : tokens) * parts * 128;
   }
-  constexpr int stagedBytes() const { return tokens > 4 ? tokens * 192 : 0; }
+  constexpr int stagedBytes() const {
+    return operands().count() == 2 ? tokens * 192 : 0;
+  }
   constexpr int warpInputBytes() const { return lowerBytes() + stagingBytes(); }
   constexpr int inputBytes() const { return workers() * warpInputBytes(); }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
-    const int wanted = tokens > 4   ? (pairs == 1 ? 3 : 2)
-                       : tokens > 2 ? (pairs == 1 ? 6 : 3)
-                                    : 6;
+    const int wanted = operands().count() == 2 ? (pairs == 1 ? 3 : 2)
+                       : tokens > 2            ? (pairs == 1 ? 6 : 3)
+                                               : 6;
     return (wanted + groups() - 1) / groups() * groups();
   }
   /// Partial sums of the unfinished row tiles.
   constexpr int partialBytes() const {
     return buffers() * pairs * slices() * tokens * 16 * 4;
   }
+  /// Floats per token of partial sums: one per worker, or of each group one per
+  /// slice of the row.
+  constexpr int partialScales() const { return groups() * rowSlices(); }
   constexpr int scaleBytes() const {
-    return (scales + (workers() > rowSlices() ? workers() : rowSlices())) *
+    return (scales +
+            (workers() > partialScales() ? workers() : partialScales())) *
            tokens * 4;
   }
 

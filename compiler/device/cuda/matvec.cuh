@@ -42,7 +42,8 @@ template <int kWarps> struct MatvecRoles {
 /// their roles say.
 template <MatvecShape kShape, class List, class Readers> class Matvec {
   static constexpr int kTokens = kShape.tokens;
-  using Sums = TileSums<kTokens>;
+  static constexpr MatvecOperands kX = kShape.operands();
+  using Sums = TileSums<kX>;
   using Buffers = MatvecBuffers<kShape>;
 
 public:
@@ -63,7 +64,7 @@ public:
   LATHE_DEVICE_MEMBER float *scales() const {
     return (float *)(place.shared + kShape.scalesAt());
   }
-  /// Room for a float per token and worker, or slice of the row.
+  /// Room for kShape.partialScales() floats per token, at least the workers'.
   LATHE_DEVICE_MEMBER float *partialScales() const {
     return scales() + kShape.scales * kTokens;
   }
@@ -79,25 +80,22 @@ public:
     for (int i = threadX(); i * 32 < count; i += 32 * kShape.workers())
       prefetchLine(data + i * 32);
   }
-  /// The warp's activations: norm and f as in MatvecInput::fill.
-  template <class Norm, class F>
-  LATHE_DEVICE_MEMBER SliceX<kTokens> input(Norm norm, F f) const {
-    SliceX<kTokens> x;
-    MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId,
-                        kShape.sliceOf(warpId))
-        .fill(x, norm, Team(), partialScales(), f);
+  /// The warp's activations: f as in MatvecInput::fill.
+  template <class F> LATHE_DEVICE_MEMBER SliceX<kX> input(F f) const {
+    SliceX<kX> x;
+    MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId)
+        .fill(x, list.norm, Team(), partialScales(), f);
     return x;
   }
 
   /// Works through the warp's units.
   template <class Reader>
-  LATHE_DEVICE_MEMBER void multiply(Reader &ring,
-                                    const SliceX<kTokens> &x) const {
+  LATHE_DEVICE_MEMBER void multiply(Reader &ring, const SliceX<kX> &x) const {
     const int group = kShape.groupOf(warpId), slice = kShape.sliceOf(warpId),
               first = Readers::first(Readers::of(warpId));
-    // Beyond four tokens registers are short: the list waits in shared memory.
+    // With two operands registers are short: the list waits in shared memory.
     const PieceList mine = piecesOf(group);
-    const PieceList &pieces = kTokens > 4 ? keep(mine) : mine;
+    const PieceList &pieces = kX.count() == 2 ? keep(mine) : mine;
     for (int turn = 0; turn < pieces.count(); ++turn) {
       const Piece piece = pieces.at(turn);
       const Buffers buffer = buffers.of(turn, group);
@@ -119,7 +117,7 @@ public:
 
   /// Adds up and finishes what the workers leave.
   LATHE_DEVICE_MEMBER void finish() const {
-    MatvecFinish<kShape, List>(ctx, list, place, buffers)
+    MatvecFinish<kShape, List>(ctx, list, place, buffers, partialScales())
         .finishItems(warpId - kShape.warps);
   }
 
@@ -151,9 +149,9 @@ private:
 
   /// A copy in the part of the warp's staging area that a SliceX leaves alone.
   LATHE_DEVICE_MEMBER const PieceList &keep(const PieceList &pieces) const {
-    constexpr int kAt = kShape.lowerBytes() + kShape.stagedBytes() +
-                        SliceX<kTokens>::kSumsBytes;
-    static_assert(kTokens <= 4 ||
+    constexpr int kAt =
+        kShape.lowerBytes() + kShape.stagedBytes() + SliceX<kX>::kSumsBytes;
+    static_assert(kX.count() == 1 ||
                   kAt + (int)sizeof(PieceList) <= kShape.warpInputBytes());
     auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
                                warpId * kShape.warpInputBytes() + kAt);
@@ -228,8 +226,8 @@ private:
   /// The reader gets `steps` units, of which the warp has `count`.
   template <int kParts, class S, class Reader>
   LATHE_DEVICE_MEMBER static void multiplyItem(Sums &sums, Reader &ring,
-                                               const SliceX<kTokens> &x,
-                                               int steps, int count, int part) {
+                                               const SliceX<kX> &x, int steps,
+                                               int count, int part) {
     eachOf<kMatvecSlice / S::kPacking.unitColumns()>([&]<int kUnit>() {
       if (kUnit >= steps || (kParts > 1 && kUnit != part))
         return;

@@ -10,6 +10,7 @@
 #ifndef LATHE_COMPILER_DEVICE_CUDA_MATVEC_FINISH_CUH
 #define LATHE_COMPILER_DEVICE_CUDA_MATVEC_FINISH_CUH
 
+#include "compiler/device/cuda/matvec_norm.cuh"
 #include "compiler/device/cuda/matvec_segments.cuh"
 #include "compiler/device/cuda/unit.cuh"
 
@@ -84,18 +85,22 @@ template <MatvecShape kShape, class List> class MatvecFinish {
   static constexpr int kSums = kTokens * 16;
   static constexpr int kEach = (kSums + 31) / 32; ///< sums of a lane
   using Buffers = MatvecBuffers<kShape>;
+  using Norm = SliceNorm<kShape, typename List::Norm, 1>;
 
 public:
+  /// `partialScales`: what SliceNorm has left of a norm whose scale comes
+  /// later.
   LATHE_DEVICE_MEMBER MatvecFinish(const LatheLaunch &ctx, const List &list,
                                    const MatvecPlace &place,
-                                   const Buffers &buffers)
+                                   const Buffers &buffers,
+                                   const float *partialScales)
       : ctx(ctx), list(list), place(place), buffers(buffers),
-        split(place.block % kShape.split) {}
+        partialScales(partialScales), split(place.block % kShape.split) {}
 
   /// A buffer always has the same finisher: whoever waits for it to fill has
   /// then itself emptied it before, so that the phase of its barrier is never
   /// two ahead.
-  LATHE_DEVICE_MEMBER void finishItems(int finisher) const {
+  LATHE_DEVICE_MEMBER void finishItems(int finisher) {
     const int end = piecesOf(0).most() * kShape.groups();
     for (int round = 0; round < end; round += kShape.buffers())
       for (int i = finisher; i < kShape.buffers(); i += kMatvecFinishers)
@@ -108,7 +113,7 @@ private:
   }
 
   /// The piece that MatvecBuffers counts as `number`, if there is one.
-  LATHE_DEVICE_MEMBER void finishNumber(int number) const {
+  LATHE_DEVICE_MEMBER void finishNumber(int number) {
     const int group = number % kShape.groups();
     const int turn = number / kShape.groups();
     const PieceList pieces = piecesOf(group);
@@ -116,7 +121,10 @@ private:
       return;
     const Piece piece = pieces.at(turn);
     list.visit(piece.item, [&]<int kParts, class S>(const S &segment, int own) {
-      finish<kParts>(segment, own, piece, buffers.of(turn, group));
+      const Buffers buffer = buffers.of(turn, group);
+      buffer.waitFull();
+      findScales(group);
+      finish<kParts>(segment, own, piece, buffer);
     });
   }
 
@@ -150,7 +158,6 @@ private:
   LATHE_DEVICE_MEMBER void finish(const S &segment, int own, const Piece &piece,
                                   const Buffers &buffer) const {
     float y[kEach][S::kWeights];
-    buffer.waitFull();
     forEach([&](int i, int e, bool) {
       for (int w = 0; w < S::kWeights; ++w)
         y[i][w] = addUp(buffer.partial(w, 0) + e, piece);
@@ -175,6 +182,24 @@ private:
         combine<kParts, 4>(first, y);
     }
     apply(segment, own / kParts, y);
+  }
+
+  /// When a group's first buffer is full, all of its warps have left their
+  /// partial sums.
+  LATHE_DEVICE_MEMBER void findScales(int group) {
+    if constexpr (Norm::kLater) {
+      if (scaled)
+        return;
+      scaled = true;
+      forEach([&](int i, int e, bool) {
+        scales[i] = Norm::rowScale(
+            list.norm.eps,
+            partialScales + group * (kTokens * kShape.rowSlices()), e / 16);
+      });
+    }
+  }
+  LATHE_DEVICE_MEMBER float scale(int i) const {
+    return Norm::kLater ? scales[i] : 1.0f;
   }
 
   LATHE_DEVICE_MEMBER float *workspace(int item, int split, int quarter) const {
@@ -250,10 +275,13 @@ private:
       int row = tile * 16 + e % 16;
       exists[i] = is && row < S::kRows;
       row = row < S::kRows ? row : S::kRows - 1;
+      float sums[S::kWeights];
+      for (int w = 0; w < S::kWeights; ++w)
+        sums[w] = by[w] * y[i][w] * scale(i);
       if constexpr (S::kWeights == 2)
-        segment.epilogue(t, row, by[0] * y[i][0], by[1] * y[i][1], later);
+        segment.epilogue(t, row, sums[0], sums[1], later);
       else
-        segment.epilogue(t, row, by[0] * y[i][0], later);
+        segment.epilogue(t, row, sums[0], later);
     });
 #pragma unroll
     for (int s = 0; s < kEach * S::kOutputs; ++s)
@@ -265,7 +293,10 @@ private:
   const List &list;
   const MatvecPlace &place;
   const Buffers buffers;
+  const float *const partialScales;
   const int split;
+  float scales[kEach]; ///< of the norm, for the token of each sum
+  bool scaled = false; ///< they are known
 };
 
 } // namespace lathe

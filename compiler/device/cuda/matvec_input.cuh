@@ -1,11 +1,11 @@
 //===- matvec_input.cuh - activations of a matvec in operand form ===//
 //
 // A warp multiplies with the same 256 columns of the activations all the time
-// and keeps them in registers, as the B operand of mma: a token is two operand
-// columns, the upper and the lower f16 part of its values, so that the result
-// is as exact as with f32 activations. Up to four tokens both parts share one
-// operand (columns 0-3 and 4-7); with more, the lower parts are an operand of
-// their own and stay in shared memory.
+// and keeps them in registers, as the B operand of mma. With one f16 part per
+// value a token is an operand column. With two it has another for what f16 left
+// of its values, so that the result is as exact as with f32 activations: up to
+// four tokens both share one operand (columns 0-3 and 4-7); with more, the
+// lower parts are an operand of their own and stay in shared memory.
 //
 // The printed prologue (norms, gates) gives floats per token and column; a warp
 // evaluates it for its own columns and turns them round through a little shared
@@ -24,8 +24,8 @@ namespace lathe {
 
 /// A warp's slice. Slots are as in weights.cuh: b[s] is the operand of k16 step
 /// s.
-template <int kTokens> struct SliceX {
-  static constexpr int kOperands = kTokens > 4 ? 2 : 1;
+template <MatvecOperands kX> struct SliceX {
+  static constexpr int kTokens = kX.tokens, kOperands = kX.count();
   static constexpr int kSteps = kMatvecSlice / 16;
 
   /// With two operands the last 96 columns stay where they were staged.
@@ -35,7 +35,7 @@ template <int kTokens> struct SliceX {
   /// [operand]: with two operands there is no register left for them.
   static constexpr bool kSumsShared = kOperands == 2;
   Float2 sums[kSumsShared ? 1 : 2];
-  /// kTokens > 4: where this lane's slots of block 0 lie in shared memory;
+  /// Two operands: where this lane's slots of block 0 lie in shared memory;
   /// those of the last 96 columns come behind the lower parts.
   int lowerAt;
   static constexpr int kLastAt = kMatvecSlice / 32 * kTokens * 64;
@@ -99,82 +99,99 @@ template <int kTokens> struct SliceX {
 /// Turns a warp's share of the activations into a SliceX.
 template <MatvecShape kShape> class MatvecInput {
   static constexpr int kTokens = kShape.tokens;
-  static constexpr bool kBoth = kTokens <= 4; ///< parts in one operand
+  static constexpr MatvecOperands kX = kShape.operands();
   using Lanes = SliceLanes<kTokens>;
   static constexpr int kChunk = Lanes::kChunk, kChunks = Lanes::kChunks;
   static constexpr int kEach = Lanes::kEach;
-  /// All loads are under way at once, if registers allow.
-  static constexpr bool kAtOnce = kChunks * kEach <= 8;
-  static_assert(SliceX<kTokens>::kStagedBytes == kShape.stagedBytes());
+  /// Operand columns that are staged.
+  static constexpr int kColumns = (kX.joint() ? 2 : 1) * kTokens;
+  /// Loads that are under way at once, as many as registers allow: of so many
+  /// chunks, and in each so many of a lane's kEach. Two operands leave none.
+  static constexpr bool kAtOnce = kX.count() == 1;
+  static constexpr int kSomeChunks = kTokens > 4 ? 2 : kChunks;
+  static constexpr int kSome = kAtOnce && kTokens > 4 ? 2 : kEach;
+  template <class Norm> using Scales = SliceNorm<kShape, Norm, kSome>;
+  static_assert(SliceX<kX>::kStagedBytes == kShape.stagedBytes());
 
 public:
   /// `shared` is the block's room for inputs; `first` the first column of the
-  /// block, `worker` the warp, `slice` its slice.
-  LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker,
-                                  int slice)
+  /// block, `worker` the warp.
+  LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker)
       : lower(shared + worker * kShape.warpInputBytes()),
-        staging(lower + kShape.lowerBytes()), first(first), worker(worker),
-        slice(slice) {}
+        staging(lower + kShape.lowerBytes()), first(first),
+        group(kShape.groupOf(worker)), slice(kShape.sliceOf(worker)) {}
 
   /// The slice of f(t, k, raw), which gives columns [k, k + 4) as a Float4 and
   /// is asked for columns below kShape.columns only. `raw` it sets to what the
   /// norm is over. All workers call together; they meet in `team` and have
   /// `partial` for a float per slice of the row and token.
   template <class Norm, class Team, class F>
-  LATHE_DEVICE_MEMBER void fill(SliceX<kTokens> &x, Norm norm, Team team,
+  LATHE_DEVICE_MEMBER void fill(SliceX<kX> &x, Norm norm, Team team,
                                 float *partial, F f) {
     x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
                 lane() % 4 * 16;
-    SliceNorm<kShape, Norm> scales;
     if constexpr (kAtOnce)
-      fillAtOnce(x, scales, norm, team, partial, f);
+      fillAtOnce(x, norm, team, partial, f);
     else
-      fillInSteps(x, scales, norm, team, partial, f);
+      fillInSteps(x, norm, team, partial, f);
     x.addUp();
   }
 
 private:
   template <class Norm, class Team, class F>
-  LATHE_DEVICE_MEMBER void
-  fillAtOnce(SliceX<kTokens> &x, SliceNorm<kShape, Norm> &scales, Norm norm,
-             Team team, float *partial, F f) const {
-    Float4 v[kChunks][kEach];
+  LATHE_DEVICE_MEMBER void fillAtOnce(SliceX<kX> &x, Norm norm, Team team,
+                                      float *partial, F f) const {
+#pragma unroll 1
+    for (int i = 0; i < kEach; i += kSome) {
+      Scales<Norm> scales{i};
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
+      for (int c = 0; c < kChunks; c += kSomeChunks)
+        fillSome(x, c, i, scales, norm, team, partial, f);
+      if constexpr (Scales<Norm>::kLater)
+        leaveRows(scales, partial + group * (kTokens * kShape.rowSlices()), f);
+    }
+  }
+  /// Chunks from `c` on, of a lane's values those from `first` on.
+  template <class Norm, class Team, class F>
+  LATHE_DEVICE_MEMBER void fillSome(SliceX<kX> &x, int c, int first,
+                                    Scales<Norm> &scales, Norm norm, Team team,
+                                    float *partial, F f) const {
+    Float4 v[kSomeChunks][kSome];
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) {
+    for (int chunk = 0; chunk < kSomeChunks; ++chunk)
+#pragma unroll
+      for (int i = 0; i < kSome; ++i) {
         Float4 raw;
-        v[c][i] = at(begin(), c, i, raw, f);
-        scales.add(i, c, raw);
+        v[chunk][i] = at<Norm>(begin(), c + chunk, first + i, raw, f);
+        scales.add(i, c + chunk, raw);
       }
-    if constexpr (SliceNorm<kShape, Norm>::kRow)
+    if constexpr (Scales<Norm>::kRow && !Scales<Norm>::kLater)
       finishRows(scales, norm, team, partial, f);
-    else if constexpr (Norm::kGroup != 0)
-      scales.finishGroups(norm.eps, 0, kChunks);
+    else if constexpr (!Scales<Norm>::kRow && Norm::kGroup != 0)
+      scales.finishGroups(norm.eps, c, c + kSomeChunks);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
+    for (int chunk = 0; chunk < kSomeChunks; ++chunk) {
 #pragma unroll
-      for (int i = 0; i < kEach; ++i)
-        store(c, i, v[c][i], scales);
+      for (int i = 0; i < kSome; ++i)
+        store(c + chunk, first + i, v[chunk][i], scales.scale(i, c + chunk));
       syncWarp();
-      take(c, x);
+      take(c + chunk, first, x);
       syncWarp();
     }
   }
 
   /// A chunk at a time; loads a second time what the norm is over.
   template <class Norm, class Team, class F>
-  LATHE_DEVICE_MEMBER void
-  fillInSteps(SliceX<kTokens> &x, SliceNorm<kShape, Norm> &scales, Norm norm,
-              Team team, float *partial, F f) const {
-    constexpr bool kRow = SliceNorm<kShape, Norm>::kRow;
-    if constexpr (kRow) {
+  LATHE_DEVICE_MEMBER void fillInSteps(SliceX<kX> &x, Norm norm, Team team,
+                                       float *partial, F f) const {
+    Scales<Norm> scales{0};
+    if constexpr (Scales<Norm>::kRow) {
       addSquares(begin(), 0, kChunks, scales, f);
       finishRows(scales, norm, team, partial, f);
     }
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
-      if constexpr (!kRow && Norm::kGroup != 0)
+      if constexpr (!Scales<Norm>::kRow && Norm::kGroup != 0)
         if (c % 2 == 0) {
           addSquares(begin(), c, c + 2, scales, f);
           scales.finishGroups(norm.eps, c, c + 2);
@@ -182,92 +199,107 @@ private:
       Float4 v[kEach], raw;
 #pragma unroll
       for (int i = 0; i < kEach; ++i)
-        v[i] = at(begin(), c, i, raw, f);
+        v[i] = at<Norm>(begin(), c, i, raw, f);
 #pragma unroll
       for (int i = 0; i < kEach; ++i)
-        store(c, i, v[i], scales);
+        store(c, i, v[i], scales.scale(i, c));
       syncWarp();
-      take(c, x);
+      take(c, 0, x);
       syncWarp();
     }
   }
 
   LATHE_DEVICE_MEMBER int begin() const { return first + slice * kMatvecSlice; }
   /// Four columns of f, and what the norm is over.
-  template <class F>
+  template <class Norm, class F>
   LATHE_DEVICE_MEMBER static Float4 at(int begin, int c, int i, Float4 &raw,
                                        F f) {
+    // Without a condition the weights of a norm are loaded once for all tokens;
+    // where more than those wait in registers, that is too much for them.
+    constexpr bool kFull =
+        (Norm::kGroup == 0 || Scales<Norm>::kRow) &&
+        kShape.columns == kShape.split * kShape.splitColumns();
     const int k = begin + Lanes::column(c);
     raw = Float4{0, 0, 0, 0};
-    if (!Lanes::has(i) || k >= kShape.columns)
+    if (!Lanes::has(i) || (!kFull && k >= kShape.columns))
       return raw;
     return f(Lanes::token(i), k, raw);
   }
-  template <class Scales, class F>
+  template <class Norm, class F>
   LATHE_DEVICE_MEMBER static void addSquares(int begin, int first, int last,
-                                             Scales &scales, F f) {
+                                             Scales<Norm> &scales, F f) {
 #pragma unroll
     for (int c = first; c < last; ++c)
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) {
+      for (int i = 0; i < kSome; ++i) {
         Float4 raw;
-        at(begin, c, i, raw, f);
+        at<Norm>(begin, c, scales.first + i, raw, f);
         scales.add(i, c, raw);
       }
   }
 
   /// The slice's sums against those of the whole row.
   template <class Norm, class Team, class F>
-  LATHE_DEVICE_MEMBER void finishRows(SliceNorm<kShape, Norm> &scales,
-                                      Norm norm, Team team, float *partial,
-                                      F f) const {
-    const int own = first / kMatvecSlice;
-    if (worker < kShape.slices() && own + slice < kShape.rowSlices())
-      scales.leave(partial, own + slice);
-    // Of the columns that other blocks have, the sums only.
-    if constexpr (kShape.split > 1)
-      for (int s = worker; s < kShape.rowSlices(); s += kShape.workers())
-        if (s < own || s >= own + kShape.slices()) {
-          SliceNorm<kShape, Norm> other;
-          addSquares(s * kMatvecSlice, 0, kChunks, other, f);
-          other.leave(partial, s);
-        }
+  LATHE_DEVICE_MEMBER void finishRows(Scales<Norm> &scales, Norm norm,
+                                      Team team, float *partial, F f) const {
+    if (group == 0)
+      leaveRows(scales, partial, f);
     team.sync();
     scales.finishRows(norm.eps, partial);
   }
+  /// What the warps of a group find of the whole row.
+  template <class Norm, class F>
+  LATHE_DEVICE_MEMBER void leaveRows(const Scales<Norm> &scales, float *partial,
+                                     F f) const {
+    const int own = first / kMatvecSlice;
+    if (own + slice < kShape.rowSlices())
+      scales.leave(partial, own + slice);
+    // Of the columns that other blocks have, the sums only.
+    if constexpr (kShape.split > 1)
+      for (int s = slice; s < kShape.rowSlices(); s += kShape.slices())
+        if (s < own || s >= own + kShape.slices()) {
+          Scales<Norm> other{scales.first};
+          addSquares(s * kMatvecSlice, 0, kChunks, other, f);
+          other.leave(partial, s);
+        }
+  }
 
   /// [block of 32 of the chunk][operand column][q] 8 slots; the lower parts of
-  /// many tokens alike, but where they stay.
-  template <class Scales>
+  /// two operands alike, but where they stay.
   LATHE_DEVICE_MEMBER void store(int chunk, int i, Float4 v,
-                                 const Scales &scales) const {
-    constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
+                                 float scale) const {
     if (!Lanes::has(i))
       return;
-    const HalfParts parts(v * (scales.scale(i, chunk) * kActivationScale));
+    const HalfParts parts(v * (scale * kActivationScale));
     const int t = Lanes::token(i), at = Lanes::column(0);
     const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
     char *to = staging + (placeOf(chunk, block) * kColumns + t) * 64 + place;
-    char *low =
-        kBoth ? to + kTokens * 64
+    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
+    if constexpr (kX.parts == 2) {
+      char *low =
+          kX.joint()
+              ? to + kTokens * 64
               : lower + ((chunk * (kChunk / 32) + block) * kTokens + t) * 64 +
                     place;
-    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
-    *(Word2 *)low = {parts.lower[0], parts.lower[1]};
+      *(Word2 *)low = {parts.lower[0], parts.lower[1]};
+    }
   }
   /// Where block `block` of a chunk is staged. Three places are enough that the
   /// last three blocks of a slice with two operands stay.
   LATHE_DEVICE_MEMBER static int placeOf(int chunk, int block) {
-    if (kBoth)
+    if (kX.count() == 1)
       return block;
     return chunk == kChunks - 2 && block == 1 ? 0 : 1 + block;
   }
-  LATHE_DEVICE_MEMBER void take(int chunk, SliceX<kTokens> &x) const {
-    constexpr int kColumns = kBoth ? 2 * kTokens : kTokens;
+  /// A lane takes what is staged of its token, if that is one of those whose
+  /// values a lane has from `first` on.
+  LATHE_DEVICE_MEMBER void take(int chunk, int first, SliceX<kX> &x) const {
     const int g = lane() / 4, q = lane() % 4;
     // Columns of no token may hold anything finite: one that is there.
-    const int token = kBoth ? g % 4 : g, part = kBoth ? g / 4 : 0;
+    const int token = kX.joint() ? g % 4 : g, part = kX.joint() ? g / 4 : 0;
     const int column = part * kTokens + (token < kTokens ? token : 0);
+    if (kSome < kEach && column / (2 * kSome) != first / kSome)
+      return;
 #pragma unroll
     for (int b = 0; b < kChunk / 32; ++b) {
       const Vec4 v = *(
@@ -283,7 +315,7 @@ private:
 
   char *const lower;
   char *const staging;
-  const int first, worker, slice;
+  const int first, group, slice;
 };
 
 } // namespace lathe

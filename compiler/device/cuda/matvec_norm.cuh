@@ -36,7 +36,7 @@ template <int kTokens> struct SliceLanes {
   static constexpr int kEach = (kFours + 31) / 32;    ///< of a lane
 
   LATHE_DEVICE_MEMBER static bool has(int i) {
-    return kFours % 32 == 0 || lane() + 32 * i < kFours;
+    return kFours % 32 == 0 ? i < kEach : lane() + 32 * i < kFours;
   }
   LATHE_DEVICE_MEMBER static int token(int i) {
     return (lane() + 32 * i) / (kChunk / 4);
@@ -46,8 +46,9 @@ template <int kTokens> struct SliceLanes {
   }
 };
 
-/// What a norm needs of a warp's slice, then the scales of its values.
-template <MatvecShape kShape, class Norm> class SliceNorm {
+/// What a norm needs of a warp's slice, then the scales of its values: of a
+/// lane those that SliceLanes counts from `first` on, kSome of them.
+template <MatvecShape kShape, class Norm, int kSome> class SliceNorm {
   static constexpr int kTokens = kShape.tokens;
   static constexpr int kGroup = Norm::kGroup;
   static constexpr int kSlices = kShape.rowSlices();
@@ -55,21 +56,27 @@ template <MatvecShape kShape, class Norm> class SliceNorm {
 
 public:
   static constexpr bool kRow = kGroup == kShape.columns;
+  /// The scale of a row is left to those who finish its products: nobody waits
+  /// for it. With two parts values below f16's range would lose of theirs.
+  static constexpr bool kLater = kRow && kShape.parts == 1;
   static_assert(kGroup == 0 || kRow || kGroup == 16 || kGroup == 32 ||
                 kGroup == 64 || kGroup == 128);
 
+  const int first;
+
+  LATHE_DEVICE_MEMBER explicit SliceNorm(int first) : first(first) {}
   LATHE_DEVICE_MEMBER void add(int i, int chunk, Float4 raw) {
     of[chunk][i] = addSquares(0.0f, raw);
   }
   LATHE_DEVICE_MEMBER float scale(int i, int chunk) const {
-    return kGroup == 0 ? 1.0f : of[chunk][i];
+    return kGroup == 0 || kLater ? 1.0f : of[chunk][i];
   }
 
   /// Of a norm over groups: sums of chunks [first, last), an even number,
   /// become scales.
   LATHE_DEVICE_MEMBER void finishGroups(float eps, int first, int last) {
 #pragma unroll
-    for (int i = 0; i < Lanes::kEach; ++i) {
+    for (int i = 0; i < kSome; ++i) {
       if (kGroup == 128 && kTokens > 1)
 #pragma unroll
         for (int c = first; c < last; c += 2)
@@ -89,36 +96,46 @@ public:
   /// [token][slice of the row] in the block's memory.
   LATHE_DEVICE_MEMBER void leave(float *partial, int slice) const {
 #pragma unroll
-    for (int i = 0; i < Lanes::kEach; ++i) {
-      // A single token has the second and fourth 64 columns in lanes of their
-      // own.
-      float sum = of[0][i] + of[kTokens == 1 ? 1 : 2][i];
-      if (kTokens == 1)
+    for (int i = 0; i < kSome; ++i) {
+      // In the order of columns; a single token has the second and fourth 64
+      // of them in lanes of their own.
+      float sum = of[0][i];
+      if (kTokens == 1) {
+        const float second = of[1][i];
         sum += shuffleXor(sum, 16);
-      else
-        sum += of[1][i] + of[Lanes::kChunks - 1][i];
+        sum += second;
+        sum += shuffleXor(second, 16);
+      } else {
+#pragma unroll
+        for (int c = 1; c < Lanes::kChunks; ++c)
+          sum += of[c][i];
+      }
       sum = lanesSum<16>(sum);
-      if (lane() % (Lanes::kChunk / 4) == 0 && Lanes::has(i))
-        partial[Lanes::token(i) * kSlices + slice] = sum;
+      if (lane() % (Lanes::kChunk / 4) == 0 && Lanes::has(first + i))
+        partial[Lanes::token(first + i) * kSlices + slice] = sum;
     }
   }
   /// When all have left theirs.
   LATHE_DEVICE_MEMBER void finishRows(float eps, const float *partial) {
 #pragma unroll
-    for (int i = 0; i < Lanes::kEach; ++i) {
-      const int own = Lanes::token(i);
-      const int token = own < kTokens ? own : kTokens - 1;
-      float sum = 0.0f;
-#pragma unroll
-      for (int s = 0; s < kSlices; s += 16)
-        if (kSlices % 16 == 0 || s + lane() % 16 < kSlices)
-          sum += partial[token * kSlices + s + lane() % 16];
-      const float scale =
-          rsqrt(lanesSum<16>(sum) * (1.0f / kShape.columns) + eps);
+    for (int i = 0; i < kSome; ++i) {
+      const float scale = rowScale(eps, partial, Lanes::token(first + i));
 #pragma unroll
       for (int c = 0; c < Lanes::kChunks; ++c)
         of[c][i] = scale;
     }
+  }
+  /// That of a token, which 16 lanes side by side ask for; of one that does not
+  /// exist another's.
+  LATHE_DEVICE_MEMBER static float rowScale(float eps, const float *partial,
+                                            int token) {
+    token = token < kTokens ? token : kTokens - 1;
+    float sum = 0.0f;
+#pragma unroll
+    for (int s = 0; s < kSlices; s += 16)
+      if (kSlices % 16 == 0 || s + lane() % 16 < kSlices)
+        sum += partial[token * kSlices + s + lane() % 16];
+    return rsqrt(lanesSum<16>(sum) * (1.0f / kShape.columns) + eps);
   }
 
 private:
@@ -130,7 +147,7 @@ private:
     return x;
   }
 
-  float of[Lanes::kChunks][Lanes::kEach];
+  float of[Lanes::kChunks][kSome];
 };
 
 } // namespace lathe

@@ -101,11 +101,18 @@ constexpr int smallest(int a) { return a; }
 template <class... Rest> constexpr int smallest(int a, int b, Rest... rest) {
   return smallest(a < b ? a : b, rest...);
 }
-template <int kColumns, class... Segments>
-LATHE_DEVICE auto segments(Segments... all) {
+/// All segments of a kernel and the norm of x (matvec_norm.cuh).
+template <class Norm_, class List> struct NormedSegments : List {
+  using Norm = Norm_;
+  Norm norm;
+};
+template <int kColumns, class Norm, class... Segments>
+LATHE_DEVICE auto segments(Norm norm, Segments... all) {
   constexpr int kLightest = smallest(
       matvecTileBytes(Segments::kPacking, kColumns, Segments::kWeights)...);
-  return makeSegments<kColumns, kLightest>(all...);
+  const auto list = makeSegments<kColumns, kLightest>(all...);
+  return NormedSegments<Norm, decltype(makeSegments<kColumns, kLightest>(
+                                  all...))>{list, norm};
 }
 
 /// An item, or some quarters of its columns.

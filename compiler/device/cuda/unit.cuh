@@ -12,10 +12,10 @@
 
 namespace lathe {
 
-/// Sums of 16 rows and kTokens tokens over a warp: d[p] as mma leaves it, for
-/// operand p (with one operand, columns 4-7 are the lower parts).
-template <int kTokens> struct TileSums {
-  static constexpr int kOperands = SliceX<kTokens>::kOperands;
+/// Sums of 16 rows and all tokens over a warp: d[p] as mma leaves it, for
+/// operand p (of a joint one, columns 4-7 are the lower parts).
+template <MatvecOperands kX> struct TileSums {
+  static constexpr int kOperands = kX.count();
   float d[kOperands][4];
 
   LATHE_DEVICE_MEMBER void clear() {
@@ -34,35 +34,36 @@ template <int kTokens> struct TileSums {
       d[p][3] = fma(s1, other.d[p][3], d[p][3]);
     }
   }
-  /// The two parts of every token together: column 2q + (i & 1) is a token,
-  /// with one operand in the lanes q < 2 only.
+  /// The parts of every token together: column 2q + (i & 1) is a token, of a
+  /// joint operand in the lanes q < 2 only.
   LATHE_DEVICE_MEMBER void joinParts() {
+    if constexpr (kX.parts == 2)
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (kTokens > 1 || i % 2 == 0)
-        d[0][i] +=
-            kOperands == 2 ? d[kOperands - 1][i] : shuffleXor(d[0][i], 2);
+      for (int i = 0; i < 4; ++i)
+        if (kX.tokens > 1 || i % 2 == 0)
+          d[0][i] +=
+              kOperands == 2 ? d[kOperands - 1][i] : shuffleXor(d[0][i], 2);
   }
 };
 
 /// to = a * (step `step` of x) + from; `low` is x.lowerOf() the step's block.
-template <int kTokens>
-LATHE_DEVICE void multiplyStep(TileSums<kTokens> &to, const u32 (&a)[4],
-                               const SliceX<kTokens> &x, int step,
-                               const Vec4 &low, const TileSums<kTokens> &from) {
+template <MatvecOperands kX>
+LATHE_DEVICE void multiplyStep(TileSums<kX> &to, const u32 (&a)[4],
+                               const SliceX<kX> &x, int step, const Vec4 &low,
+                               const TileSums<kX> &from) {
   Word2 b = x.template operand<0>(step, low);
   mma(to.d[0], a, b.x, b.y, from.d[0][0], from.d[0][1], from.d[0][2],
       from.d[0][3]);
-  if constexpr (kTokens > 4) {
+  if constexpr (kX.count() == 2) {
     b = x.template operand<1>(step, low);
     mma(to.d[1], a, b.x, b.y, from.d[1][0], from.d[1][1], from.d[1][2],
         from.d[1][3]);
   }
 }
 /// The lower parts that multiplyStep needs, if any.
-template <int kTokens>
-LATHE_DEVICE Vec4 lowerFor(const SliceX<kTokens> &x, int step) {
-  if constexpr (kTokens > 4)
+template <MatvecOperands kX>
+LATHE_DEVICE Vec4 lowerFor(const SliceX<kX> &x, int step) {
+  if constexpr (kX.count() == 2)
     return x.lowerOf(step / 2);
   return Vec4{};
 }
@@ -72,9 +73,9 @@ LATHE_DEVICE void unpackVec(const Vec4 &v, u32 (&out)[4]) {
 }
 
 /// sums += unit * x for the unit that is kUnit-th in the slice.
-template <CudaPacking kPacking, int kUnit, int kTokens>
-LATHE_DEVICE void multiplyDense(TileSums<kTokens> &sums, const char *unit,
-                                const SliceX<kTokens> &x) {
+template <CudaPacking kPacking, int kUnit, MatvecOperands kX>
+LATHE_DEVICE void multiplyDense(TileSums<kX> &sums, const char *unit,
+                                const SliceX<kX> &x) {
   constexpr int kParts = kPacking.format == CudaFormat::Wide ? 2 : 1;
   const Vec4 *weights = (const Vec4 *)unit + lane();
 #pragma unroll
@@ -97,10 +98,10 @@ LATHE_DEVICE void multiplyDense(TileSums<kTokens> &sums, const char *unit,
 }
 
 /// Where the sums of a group of 128 start: what the zero points take away.
-template <int kTokens>
-LATHE_DEVICE TileSums<kTokens> zeroPoints(const SliceX<kTokens> &x, int group,
-                                          float zero0, float zero8) {
-  TileSums<kTokens> start;
+template <MatvecOperands kX>
+LATHE_DEVICE TileSums<kX> zeroPoints(const SliceX<kX> &x, int group,
+                                     float zero0, float zero8) {
+  TileSums<kX> start;
 #pragma unroll
   for (int p = 0; p < start.kOperands; ++p) {
     const Float2 sums = x.sumsOf(group, p);
@@ -113,17 +114,17 @@ LATHE_DEVICE TileSums<kTokens> zeroPoints(const SliceX<kTokens> &x, int group,
 }
 
 /// Groups of 128 columns: codes go into the tensor cores as they are.
-template <CudaPacking kPacking, int kTokens>
-LATHE_DEVICE void multiplyInt4Groups(TileSums<kTokens> &sums, const char *unit,
-                                     const SliceX<kTokens> &x) {
+template <CudaPacking kPacking, MatvecOperands kX>
+LATHE_DEVICE void multiplyInt4Groups(TileSums<kX> &sums, const char *unit,
+                                     const SliceX<kX> &x) {
   // Up to four tokens the two groups take turns, since an mma that adds to the
   // one before waits for it; beyond, there are two operands to take turns.
-  constexpr int kTurns = kTokens > 4 ? 1 : 2;
+  constexpr int kTurns = kX.count() == 2 ? 1 : 2;
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;
 #pragma unroll
   for (int first = 0; first < 2; first += kTurns) {
-    TileSums<kTokens> group[kTurns];
+    TileSums<kX> group[kTurns];
 #pragma unroll
     for (int i = 0; i < kTurns; ++i) {
       const u32 zeros = kPacking.asymmetric ? scales[(2 + first + i) * 8] : 0;
@@ -157,13 +158,13 @@ LATHE_DEVICE void multiplyInt4Groups(TileSums<kTokens> &sums, const char *unit,
 }
 
 /// Smaller groups: codes become values first.
-template <CudaPacking kPacking, int kTokens>
-LATHE_DEVICE void multiplyInt4Values(TileSums<kTokens> &sums, const char *unit,
-                                     const SliceX<kTokens> &x) {
+template <CudaPacking kPacking, MatvecOperands kX>
+LATHE_DEVICE void multiplyInt4Values(TileSums<kX> &sums, const char *unit,
+                                     const SliceX<kX> &x) {
   constexpr int kGrain = kPacking.grain, kGroups = 256 / kGrain;
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;
-  TileSums<kTokens> group;
+  TileSums<kX> group;
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     u32 words[4];
@@ -192,12 +193,12 @@ LATHE_DEVICE void multiplyInt4Values(TileSums<kTokens> &sums, const char *unit,
   }
 }
 
-template <CudaPacking kPacking, int kTokens>
-LATHE_DEVICE void multiplyFp4(TileSums<kTokens> &sums, const char *unit,
-                              const SliceX<kTokens> &x) {
+template <CudaPacking kPacking, MatvecOperands kX>
+LATHE_DEVICE void multiplyFp4(TileSums<kX> &sums, const char *unit,
+                              const SliceX<kX> &x) {
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4 * 2;
-  TileSums<kTokens> zero;
+  TileSums<kX> zero;
   zero.clear();
 #pragma unroll
   for (int j = 0; j < 4; ++j) { // 64 columns
@@ -215,7 +216,7 @@ LATHE_DEVICE void multiplyFp4(TileSums<kTokens> &sums, const char *unit,
       for (int h = 0; h < 2; ++h) {
         const u32 a[4] = {row0[2 * h], row8[2 * h], row0[2 * h + 1],
                           row8[2 * h + 1]};
-        TileSums<kTokens> part;
+        TileSums<kX> part;
         multiplyStep(part, a, x, j * 4 + b * 2 + h, low, zero);
         sums.addScaled(part, h ? upperHalf(s0) : lowerHalf(s0),
                        h ? upperHalf(s8) : lowerHalf(s8));
@@ -224,9 +225,9 @@ LATHE_DEVICE void multiplyFp4(TileSums<kTokens> &sums, const char *unit,
   }
 }
 
-template <CudaPacking kPacking, int kUnit, int kTokens>
-LATHE_DEVICE void multiplyUnit(TileSums<kTokens> &sums, const char *unit,
-                               const SliceX<kTokens> &x) {
+template <CudaPacking kPacking, int kUnit, MatvecOperands kX>
+LATHE_DEVICE void multiplyUnit(TileSums<kX> &sums, const char *unit,
+                               const SliceX<kX> &x) {
   if constexpr (kPacking.format == CudaFormat::Int4 && kPacking.grain == 128)
     multiplyInt4Groups<kPacking>(sums, unit, x);
   else if constexpr (kPacking.format == CudaFormat::Int4)

@@ -72,6 +72,7 @@ std::vector<Shape> cudaShapes() {
        .decodeTokens = {1, 8},
        .prefillForm = "split",
        .target = "sm_120f",
+       .decodeForm = "split",
        .halfKv = true,
        .tied = true},
       {.name = "Int4Group96",
@@ -99,7 +100,8 @@ std::vector<Shape> cudaShapes() {
        .asymmetric = true,
        .decodeTokens = {1, 3},
        .prefillForm = "split",
-       .target = "sm_90"},
+       .target = "sm_90",
+       .decodeForm = "split"},
       // Its dense gates are three times as heavy as their neighbours.
       {.name = "NvFp4",
        .hidden = 352,

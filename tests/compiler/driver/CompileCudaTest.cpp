@@ -57,13 +57,13 @@ const Weights kFormats[] = {{"Bf16", WeightFormat::BF16},
 struct Case {
   Weights weights;
   std::string target;
-  std::string prefillForm;
+  std::string form; ///< of activations
   bool halfKv;
   std::vector<int64_t> decodeTokens;
 };
 
 std::ostream &operator<<(std::ostream &stream, const Case &c) {
-  return stream << c.weights.name << " " << c.target << " " << c.prefillForm
+  return stream << c.weights.name << " " << c.target << " " << c.form
                 << (c.halfKv ? " f16" : " f32") << " kv";
 }
 
@@ -95,7 +95,8 @@ CompileOptions optionsOf(const Case &c) {
   CompileOptions options;
   options.decodeTokens = c.decodeTokens;
   options.prefillTokens = 1024;
-  options.prefillForm = c.prefillForm;
+  options.prefillForm = c.form;
+  options.decodeForm = c.form;
   options.halfKv = c.halfKv;
   options.threads = 2;
   return options;

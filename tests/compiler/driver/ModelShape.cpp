@@ -84,6 +84,7 @@ OwningOpRef<ModuleOp> lowerModel(MLIRContext &context, const Shape &shape) {
   options.decodeTokens = shape.decodeTokens;
   options.prefillTokens = shape.prefillTokens;
   options.prefillForm = shape.prefillForm;
+  options.decodeForm = shape.decodeForm;
   options.target = shape.target;
   // Planning memory turns functions into entries; kernels stay as they are.
   if (failed(runPipeline(*model.module, options)))

@@ -31,6 +31,7 @@ struct Shape {
   bool avx2 = false;
   // CUDA.
   std::string target = "cpu"; ///< see PipelineOptions
+  std::string decodeForm = "mixed";
   bool halfKv = false;
   bool tied = false;       ///< the head is the table of tokens, in `format`
   bool denseGates = false; ///< the gates of DeltaNet are BF16
