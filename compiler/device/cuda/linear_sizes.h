@@ -15,7 +15,8 @@ namespace lathe {
 /// Columns of the slice of the activations that a warp keeps in registers.
 constexpr int kMatvecSlice = 256;
 /// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
-/// They wait for memory, which the warps that multiply must not.
+/// They wait for memory, which the warps that multiply must not. So many at
+/// least: in a launch of its own all that have nothing to multiply.
 constexpr int kMatvecFinishers = 3;
 /// Most groups of warps that work on different row tiles, and most row tiles
 /// that may be unfinished at a time.
@@ -93,12 +94,18 @@ struct MatvecShape {
   constexpr int workers() const { return groups() * slices(); }
   /// Warps that may multiply, those that finish, and the one that fetches.
   constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
+  /// Warps that finish in a launch of its own, one per buffer at most.
+  constexpr int finishers() const {
+    const int idle = threads() / 32 - 1 - workers();
+    return idle < buffers() ? idle : buffers();
+  }
 
-  /// Whether the slices of a quarter share a ring in a launch of its own. Where
-  /// quarters were not alike that was slower, and with two operands it takes
-  /// registers that are not there.
+  /// Whether the slices of a quarter share a ring in a launch of its own. With
+  /// two operands that takes registers which are not there; and 17 slices, one
+  /// more in the last quarter, are faster alone.
   constexpr bool sharesRings() const {
-    return slices() % kMatvecQuarters == 0 && operands().count() == 1;
+    return slices() >= kMatvecQuarters && slices() % kMatvecQuarters != 1 &&
+           operands().count() == 1;
   }
   /// In a launch of its own; the persistent step has rings for all its stages.
   constexpr UnitRingShape rings() const {
@@ -119,18 +126,25 @@ struct MatvecShape {
   constexpr int stagedBytes() const {
     return operands().count() == 2 ? tokens * 192 : 0;
   }
-  constexpr int warpInputBytes() const { return lowerBytes() + stagingBytes(); }
-  constexpr int inputBytes() const { return workers() * warpInputBytes(); }
   /// Row tiles that may be unfinished at a time: a multiple of the groups.
   constexpr int buffers() const {
     const int wanted = operands().count() == 2 ? (pairs == 1 ? 3 : 2)
-                       : tokens > 2            ? (pairs == 1 ? 6 : 3)
+                       : pairs * tokens > 8    ? 3
                                                : 6;
     return (wanted + groups() - 1) / groups() * groups();
   }
-  /// Partial sums of the unfinished row tiles.
+  /// A warp's sums of the unfinished row tiles of its group.
   constexpr int partialBytes() const {
-    return buffers() * pairs * slices() * tokens * 16 * 4;
+    return buffers() / groups() * pairs * tokens * 16 * 4;
+  }
+  /// Where those lie in a warp's part of the shared memory: with one operand
+  /// they take the place of what was staged.
+  constexpr int partialsAt() const {
+    return operands().count() == 2 ? lowerBytes() + stagingBytes() : 0;
+  }
+  constexpr int warpBytes() const {
+    const int sums = partialsAt() + partialBytes();
+    return sums > stagingBytes() ? sums : stagingBytes();
   }
   /// Floats per token of partial sums: one per worker, or of each group one per
   /// slice of the row.
@@ -143,9 +157,8 @@ struct MatvecShape {
 
   // From the start of the shared memory that is not rings; the barriers of the
   // buffers come first, for all shapes alike.
-  constexpr int inputAt() const { return 2 * kMatvecBuffers * 8; }
-  constexpr int partialsAt() const { return inputAt() + inputBytes(); }
-  constexpr int scalesAt() const { return partialsAt() + partialBytes(); }
+  constexpr int warpsAt() const { return 2 * kMatvecBuffers * 8; }
+  constexpr int scalesAt() const { return warpsAt() + workers() * warpBytes(); }
   constexpr int workBytes() const { return scalesAt() + scaleBytes(); }
   /// In a launch of its own: the rings come first.
   constexpr int sharedBytes() const { return rings().bytes() + workBytes(); }

@@ -27,12 +27,15 @@
 namespace lathe {
 
 /// The roles of a block's warps: first those that multiply, then those that
-/// finish, then the one that fetches.
-template <int kWarps> struct MatvecRoles {
+/// finish, and, the last of all, the one that fetches.
+template <int kWarps, int kFinishers> struct MatvecRoles {
   int warp;
   LATHE_DEVICE_MEMBER bool multiplies() const { return warp < kWarps; }
+  LATHE_DEVICE_MEMBER bool finishes() const {
+    return warp >= kWarps && warp < kWarps + kFinishers;
+  }
   LATHE_DEVICE_MEMBER bool fetches() const {
-    return warp == kWarps + kMatvecFinishers;
+    return warp == threadCount() / 32 - 1;
   }
 };
 
@@ -54,7 +57,7 @@ public:
                              MatvecPlace place, int warpId)
       : ctx(ctx), list(list), place(place), warpId(warpId),
         split(place.block % kShape.split),
-        buffers(place.shared + kShape.partialsAt(), (Barrier *)place.shared) {}
+        buffers(place.shared + kShape.warpsAt(), (Barrier *)place.shared) {}
 
   /// Whether there is something to multiply for this warp.
   LATHE_DEVICE_MEMBER bool works() const { return warpId < kShape.workers(); }
@@ -83,7 +86,7 @@ public:
   /// The warp's activations: f as in MatvecInput::fill.
   template <class F> LATHE_DEVICE_MEMBER SliceX<kX> input(F f) const {
     SliceX<kX> x;
-    MatvecInput<kShape>(place.shared + kShape.inputAt(), firstColumn(), warpId)
+    MatvecInput<kShape>(place.shared + kShape.warpsAt(), firstColumn(), warpId)
         .fill(x, list.norm, Team(), partialScales(), f);
     return x;
   }
@@ -115,10 +118,10 @@ public:
     }
   }
 
-  /// Adds up and finishes what the workers leave.
-  LATHE_DEVICE_MEMBER void finish() const {
+  /// Adds up and finishes what the workers leave, as one of `finishers` warps.
+  LATHE_DEVICE_MEMBER void finish(int finisher, int finishers) const {
     MatvecFinish<kShape, List>(ctx, list, place, buffers, partialScales())
-        .finishItems(warpId - kShape.warps);
+        .finishItems(finisher, finishers);
   }
 
   /// Fetches the units of all readers, in the order in which they multiply.
@@ -152,9 +155,9 @@ private:
     constexpr int kAt =
         kShape.lowerBytes() + kShape.stagedBytes() + SliceX<kX>::kSumsBytes;
     static_assert(kX.count() == 1 ||
-                  kAt + (int)sizeof(PieceList) <= kShape.warpInputBytes());
-    auto *kept = (PieceList *)(place.shared + kShape.inputAt() +
-                               warpId * kShape.warpInputBytes() + kAt);
+                  kAt + (int)sizeof(PieceList) <= kShape.warpBytes());
+    auto *kept = (PieceList *)(place.shared + kShape.warpsAt() +
+                               warpId * kShape.warpBytes() + kAt);
     if (lane() == 0)
       *kept = pieces;
     syncWarp();

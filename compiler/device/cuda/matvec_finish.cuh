@@ -30,15 +30,18 @@ LATHE_DEVICE PieceList matvecPieces(const MatvecPlace &place, int group) {
                    place.blocks / kShape.split * kShape.groups());
 }
 
-/// Buffers of partial sums, [buffer][weight][slice][token][row], and their
-/// barriers. Turn t of group g uses number t * groups + g, round and round.
+/// Buffers of partial sums, in every warp's part of the shared memory [buffer of
+/// its group][weight][token][row], and their barriers. Turn t of group g uses
+/// number t * groups + g, round and round.
 template <MatvecShape kShape> class MatvecBuffers {
   static constexpr int kBuffers = kShape.buffers();
   static constexpr int kSums = kShape.tokens * 16; ///< of a slice
 
 public:
-  LATHE_DEVICE_MEMBER MatvecBuffers(char *sums, Barrier *barriers)
-      : sums((float *)sums), barriers(barriers) {}
+  static constexpr int kStride = kShape.warpBytes() / 4; ///< to the next slice
+
+  LATHE_DEVICE_MEMBER MatvecBuffers(char *warps, Barrier *barriers)
+      : sums((float *)(warps + kShape.partialsAt())), barriers(barriers) {}
 
   /// By warp `warp` of `warps`. All lanes arrive: the workers of a group fill a
   /// buffer, a finisher empties it.
@@ -54,10 +57,9 @@ public:
   }
 
   LATHE_DEVICE_MEMBER float *partial(int weight, int slice) const {
-    return sums +
-           ((number % kBuffers * kShape.pairs + weight) * kShape.slices() +
-            slice) *
-               kSums;
+    const int own = number % kBuffers / kShape.groups();
+    const int warp = number % kShape.groups() * kShape.slices() + slice;
+    return sums + warp * kStride + (own * kShape.pairs + weight) * kSums;
   }
   LATHE_DEVICE_MEMBER void waitFull() const {
     barrierWait(barriers + number % kBuffers, number / kBuffers & 1);
@@ -100,10 +102,10 @@ public:
   /// A buffer always has the same finisher: whoever waits for it to fill has
   /// then itself emptied it before, so that the phase of its barrier is never
   /// two ahead.
-  LATHE_DEVICE_MEMBER void finishItems(int finisher) {
+  LATHE_DEVICE_MEMBER void finishItems(int finisher, int finishers) {
     const int end = piecesOf(0).most() * kShape.groups();
     for (int round = 0; round < end; round += kShape.buffers())
-      for (int i = finisher; i < kShape.buffers(); i += kMatvecFinishers)
+      for (int i = finisher; i < kShape.buffers(); i += finishers)
         finishNumber(round + i);
   }
 
@@ -136,7 +138,7 @@ private:
     float sum = 0.0f;
 #pragma unroll
     for (int s = kBegin; s < kEnd; ++s)
-      sum += from[s * kSums];
+      sum += from[s * Buffers::kStride];
     return sum;
   }
   LATHE_DEVICE_MEMBER static float addUp(const float *from,

@@ -108,16 +108,20 @@ template <MatvecShape kShape> class MatvecInput {
   /// Loads that are under way at once, as many as registers allow: of so many
   /// chunks, and in each so many of a lane's kEach. Two operands leave none.
   static constexpr bool kAtOnce = kX.count() == 1;
-  static constexpr int kSomeChunks = kTokens > 4 ? 2 : kChunks;
   static constexpr int kSome = kAtOnce && kTokens > 4 ? 2 : kEach;
   template <class Norm> using Scales = SliceNorm<kShape, Norm, kSome>;
+  /// A norm over groups comes with a gate, which is loaded, too.
+  template <class Norm> static constexpr int someChunks() {
+    const bool gated = Norm::kGroup != 0 && !Scales<Norm>::kRow;
+    return kTokens > (gated ? 2 : 4) ? 2 : kChunks;
+  }
   static_assert(SliceX<kX>::kStagedBytes == kShape.stagedBytes());
 
 public:
-  /// `shared` is the block's room for inputs; `first` the first column of the
-  /// block, `worker` the warp.
+  /// `shared` is the block's room for its warps; `first` the first column of
+  /// the block, `worker` the warp.
   LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker)
-      : lower(shared + worker * kShape.warpInputBytes()),
+      : lower(shared + worker * kShape.warpBytes()),
         staging(lower + kShape.lowerBytes()), first(first),
         group(kShape.groupOf(worker)), slice(kShape.sliceOf(worker)) {}
 
@@ -145,7 +149,7 @@ private:
     for (int i = 0; i < kEach; i += kSome) {
       Scales<Norm> scales{i};
 #pragma unroll
-      for (int c = 0; c < kChunks; c += kSomeChunks)
+      for (int c = 0; c < kChunks; c += someChunks<Norm>())
         fillSome(x, c, i, scales, norm, team, partial, f);
       if constexpr (Scales<Norm>::kLater)
         leaveRows(scales, partial + group * (kTokens * kShape.rowSlices()), f);
@@ -156,6 +160,7 @@ private:
   LATHE_DEVICE_MEMBER void fillSome(SliceX<kX> &x, int c, int first,
                                     Scales<Norm> &scales, Norm norm, Team team,
                                     float *partial, F f) const {
+    constexpr int kSomeChunks = someChunks<Norm>();
     Float4 v[kSomeChunks][kSome];
 #pragma unroll
     for (int chunk = 0; chunk < kSomeChunks; ++chunk)

@@ -15,7 +15,8 @@ template <MatvecShape kShape, class List, class Multiply>
 LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
                                Multiply multiply) {
   constexpr UnitRingShape kRings = kShape.rings();
-  const MatvecRoles<kShape.warps> role{warp()};
+  constexpr int kFinishers = kShape.finishers();
+  const MatvecRoles<kShape.workers(), kFinishers> role{warp()};
   const UnitRings<kRings> rings{sharedMemory()};
   using Readers = MatvecReaders<kShape>;
   const Matvec<kShape, List, Readers> matvec(
@@ -39,13 +40,13 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
     waitForPrevious();
     launchNext();
   };
-  if (role.multiplies() && matvec.works()) {
+  if (role.multiplies()) {
     UnitReader<kRings> ring(rings, Readers::of(role.warp), role.warp);
     return multiply(matvec, ring, start);
   }
   start();
-  if (!role.multiplies())
-    matvec.finish();
+  if (role.finishes())
+    matvec.finish(role.warp - kShape.workers(), kFinishers);
 }
 
 } // namespace lathe

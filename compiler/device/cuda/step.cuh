@@ -81,7 +81,7 @@ public:
         multiply(matvec);
       return;
     }
-    matvec.finish();
+    matvec.finish(role.warp - kWarps, kMatvecFinishers);
     syncWarp();
     if (lane() == 0)
       leave(stage, 1);
@@ -126,7 +126,7 @@ private:
   const LatheLaunch &ctx;
   const int stages;
   int next = 0; ///< stage
-  const MatvecRoles<kWarps> role;
+  const MatvecRoles<kWarps, kMatvecFinishers> role;
   const UnitRings<kRings> rings;
   char *const shared; ///< of a stage
   u32 *const arrivals;
