@@ -45,7 +45,9 @@ void CudaKernel::openEntry(StringRef suffix, EmittedStage stage) {
     names += formatv("{0}a{1}", i ? ", " : "", i);
   }
   code.line(
-      formatv("LATHE_KERNEL({0}, {1})", stage.threads, stage.resident).str());
+      formatv("LATHE_KERNEL({0}, {1}){2}", stage.threads, stage.resident,
+              stage.twins == 2 ? " LATHE_TWINS" : "")
+          .str());
   code.open(stage.entry + "(LatheLaunch ctx" + parameters + ") {");
   code.line("using namespace " + scope() + ";");
   code.line("const " + operandsType() + " args{{" + names + "}};");
@@ -193,7 +195,8 @@ FailureOr<EmittedKernel> emitCudaKernel(kernel::FuncOp func,
   // Blocks of a matvec find out how many there are.
   if (func.getAnchor() == kernel::Anchor::Linear &&
       !func.getSchedule()->getPrefill())
-    result.stages.front().grain = int32_t(kernel.cuda.getSplit());
+    result.stages.front().grain =
+        int32_t(kernel.cuda.getSplit() * kernel.cuda.getTwins());
   result.name = func.getSymName().str();
   result.headers = {"operands.cuh"};
   for (StringRef header : headersOf(func))

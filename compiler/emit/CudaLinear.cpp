@@ -167,6 +167,7 @@ static MatvecShape shapeOf(CudaKernel &kernel,
     shape.scales += int(graph::widthOf(norm.getX()) /
                         norm.getWeight().getType().getDimSize(0));
   shape.parts = kernel.schedule.getForm() == kernel::Form::Half ? 1 : 2;
+  shape.twins = int(kernel.cuda.getTwins());
   return shape;
 }
 
@@ -204,7 +205,8 @@ static void printMatvecEntry(CudaKernel &kernel, const MatvecShape &shape) {
   kernel.openEntry("", {.threads = shape.threads(),
                         .blocks = int32_t(kernel.cuda.getBlocks()),
                         .dynamicShared = shape.sharedBytes(),
-                        .resident = int32_t(kernel.cuda.getResident())});
+                        .resident = int32_t(kernel.cuda.getResident()),
+                        .twins = shape.twins});
   code.line("const auto weights = " + scope + "::weights(args);");
   code.open("launchMatvec<" + scope +
             "::kShape>(ctx, weights, [&](const auto &matvec, auto &ring, "
@@ -227,7 +229,7 @@ static void printMatvecEntry(CudaKernel &kernel, const MatvecShape &shape) {
       weights +
       formatv("step.template fetch<{0}::kShape>(weights, writer);", scope)
           .str();
-  step.sharedBytes = shape.workBytes();
+  step.sharedBytes = shape.alone().workBytes();
   step.unitBytes = shape.unitBytes;
   step.warps = shape.warps;
 }
@@ -252,10 +254,10 @@ LogicalResult printCudaMatvec(CudaKernel &kernel) {
       scratchOf(shape, kernel.cuda.getBlocks(), *segments);
   CodeWriter &config = kernel.config;
   config.line(formatv("constexpr MatvecShape kShape{{{0}, {1}, {2}, {3}, {4}, "
-                      "{5}, {6}, {7}, {8}};",
+                      "{5}, {6}, {7}, {8}, {9}};",
                       shape.columns, shape.tokens, shape.split, shape.warps,
                       shape.stages, shape.unitBytes, shape.pairs, shape.scales,
-                      shape.parts)
+                      shape.parts, shape.twins)
                   .str());
   config.open("LATHE_DEVICE auto weights(" + kernel.operandsType() +
               " args) {");

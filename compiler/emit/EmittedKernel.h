@@ -18,6 +18,7 @@ struct EmittedStage {
   int32_t dynamicShared = 0;
   int32_t grain = 0;
   int32_t resident = 1; ///< blocks per SM that bound the registers
+  int32_t twins = 1;    ///< neighbouring blocks that run together: 1 or 2
 };
 
 /// What the persistent step (CudaStep.h) takes of a CUDA kernel.

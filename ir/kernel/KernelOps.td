@@ -74,7 +74,8 @@ def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
     SM should hold at a time, which bounds their registers. Of a linear, besides:
     `split`: blocks that share the columns of a row tile; `warps` per block
     (both fix the order of sums, so they do not depend on the token count);
-    `stages`: depth of the ring of weights. A prompt's linear has `warpgroup`:
+    `stages`: depth of the ring of weights; `twins`: 2 where neighbouring blocks
+    share the activations through each other's shared memory. A prompt's linear has `warpgroup`:
     tokens per tile if it runs on tensor-core instructions of a warpgroup, 0 if
     on those of a warp. A tuner may change them all.
   }];
@@ -82,11 +83,12 @@ def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
                         DefaultValuedParameter<"int64_t", "8">:$warps,
                         DefaultValuedParameter<"int64_t", "1">:$stages,
                         DefaultValuedParameter<"int64_t", "1">:$resident,
-                        DefaultValuedParameter<"int64_t", "0">:$warpgroup);
+                        DefaultValuedParameter<"int64_t", "0">:$warpgroup,
+                        DefaultValuedParameter<"int64_t", "1">:$twins);
   let builders = [AttrBuilder<(ins "int64_t":$blocks, "int64_t":$split,
                                    "int64_t":$warps, "int64_t":$stages,
                                    "int64_t":$resident), [{
-    return $_get($_ctxt, blocks, split, warps, stages, resident, 0);
+    return $_get($_ctxt, blocks, split, warps, stages, resident, 0, 1);
   }]>];
   let assemblyFormat = "`<` struct(params) `>`";
 }

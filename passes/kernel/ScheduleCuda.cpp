@@ -27,6 +27,9 @@ constexpr int kMoreSplits = 6;
 /// Steps of a prompt\'s activations in flight.
 constexpr int kMostMatmulStages = 12;
 
+/// Most of the blocks that may be left out so that all have twins.
+constexpr double kMostWithoutTwin = 0.05;
+
 /// Shared memory that a block of a mixer may have: compiler/device/cuda.
 constexpr int kMixerShared = 96 * 1024;
 
@@ -108,9 +111,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   }
 
   MatvecShape shapeOf(const LinearFacts &facts, int tokens, int split,
-                      int stages) const {
-    return {facts.columns,   tokens,      split,        warps,      stages,
-            facts.unitBytes, facts.pairs, facts.scales, facts.parts};
+                      int stages, int twins = 1) const {
+    return {facts.columns,   tokens,      split,        warps,       stages,
+            facts.unitBytes, facts.pairs, facts.scales, facts.parts, twins};
   }
 
   /// The share of a matvec's time that the busiest SM's weights take of it if
@@ -159,19 +162,35 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     if (failed(split))
       return failure();
     const int tokens = int(func.getSchedule()->getTokens());
+    int64_t items = int64_t(facts.tiles) * *split;
+    int64_t blocks = std::min<int64_t>(target.defaultSms, items);
+    blocks = std::max<int64_t>(blocks / *split, 1) * *split;
+    const int twins = twinsFor(facts, tokens, blocks, *split);
+    blocks = blocks / (*split * twins) * *split * twins;
     auto bytes = [&](int stages) {
-      return shapeOf(facts, tokens, *split, stages).sharedBytes();
+      return shapeOf(facts, tokens, *split, stages, twins).sharedBytes();
     };
     // A block fills its SM: of two small ones the scheduler may put both on one
     // SM while kernels overlap, and leave another idle.
     int stages = kMostStages;
     while (stages > kFewestStages && bytes(stages) > target.sharedPerBlock)
       --stages;
-    int64_t items = int64_t(facts.tiles) * *split;
-    int64_t blocks = std::min<int64_t>(target.defaultSms, items);
-    blocks = std::max<int64_t>(blocks / *split, 1) * *split;
     return kernel::CudaAttr::get(&getContext(), blocks, *split, warps, stages,
-                                 1);
+                                 1, 0, twins);
+  }
+
+  /// Whether `blocks` of a matvec share activations in pairs: several tokens,
+  /// one operand, and room for it.
+  int twinsFor(const LinearFacts &facts, int tokens, int64_t blocks,
+               int split) const {
+    const int64_t paired = blocks / (2 * split) * (2 * split);
+    const bool fits =
+        shapeOf(facts, tokens, split, kFewestStages, 2).sharedBytes() <=
+        target.sharedPerBlock;
+    return hasClusters(target) && tokens > 1 && facts.parts == 1 && fits &&
+                   double(blocks - paired) <= kMostWithoutTwin * double(blocks)
+               ? 2
+               : 1;
   }
 
   /// Tensor cores round sums towards zero. Only the other way keeps those of an
@@ -226,7 +245,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
               .sharedBytes() <= target.sharedPerBlock)
         return kernel::CudaAttr::get(
             &getContext(), std::min<int64_t>(tiles, target.defaultSms), 1,
-            kWarpgroupUsers, stages, 1, width);
+            kWarpgroupUsers, stages, 1, width, 1);
     return FailureOr<kernel::CudaAttr>(
         func.emitOpError() << "does not fit into the shared memory of "
                            << target.arch);

@@ -104,6 +104,8 @@ int sharedForShare(const CudaTarget &limits, const CudaTarget &device,
                     std::max(device.sharedPerBlock, dynamicShared));
 }
 
+bool hasClusters(const CudaTarget &target) { return target.major >= 9; }
+
 bool hasWarpgroupMma(const CudaTarget &target) {
   return target.arch == "sm_90a";
 }

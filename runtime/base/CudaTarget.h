@@ -60,6 +60,9 @@ StatusOr<CudaTarget> profileLimits(std::string_view arch);
 int sharedForShare(const CudaTarget &limits, const CudaTarget &device,
                    int threads, int dynamicShared);
 
+/// Whether blocks of the target can reach each other's shared memory.
+bool hasClusters(const CudaTarget &target);
+
 /// Whether the target has the tensor-core instructions of a warpgroup (wgmma).
 bool hasWarpgroupMma(const CudaTarget &target);
 

@@ -19,6 +19,9 @@
 #define LATHE_KERNEL(threads, blocks)                                          \
   extern "C" __global__ void __launch_bounds__(threads, blocks)
 
+/// Behind LATHE_KERNEL: two neighbouring blocks run together.
+#define LATHE_TWINS __cluster_dims__(2, 1, 1)
+
 namespace lathe {
 
 typedef unsigned char u8;
@@ -269,6 +272,51 @@ LATHE_DEVICE void barrierWait(Barrier *b, u32 parity) {
                "r"(parity)
                : "memory");
 }
+/// Of twins (LATHE_TWINS): before one stores to the other all threads of both
+/// have to clusterArrive(), and who stores to clusterWait().
+LATHE_DEVICE void clusterArrive() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+LATHE_DEVICE void clusterWait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+/// The address of the place of `p` in the shared memory of the block's twin.
+LATHE_DEVICE u32 twinAddress(const void *p) {
+  u32 there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;"
+      : "=r"(there)
+      : "r"(sharedAddress(p)), "r"(blockX() % 2 ^ 1));
+  return there;
+}
+/// *p = value in the twin's memory, at some time; its barrier at the place of
+/// `b` then has so many bytes more.
+LATHE_DEVICE void storeTwin(u32 *p, u32 value, Barrier *b) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 "
+               "[%0], %1, [%2];" ::"r"(twinAddress(p)),
+               "r"(value), "r"(twinAddress(b))
+               : "memory");
+}
+LATHE_DEVICE void storeTwin(u64 *p, u64 value, Barrier *b) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u64 "
+               "[%0], %1, [%2];" ::"r"(twinAddress(p)),
+               "l"(value), "r"(twinAddress(b))
+               : "memory");
+}
+/// barrierWait() for what the twin stores.
+LATHE_DEVICE void barrierWaitTwin(Barrier *b, u32 parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
+      "@p bra done;\n"
+      "bra again;\n"
+      "done:\n"
+      "}\n" ::"r"(sharedAddress(b)),
+      "r"(parity)
+      : "memory");
+}
+
 /// `bytes` (a multiple of 16, 16-byte aligned both sides) global to shared by
 /// the copy engine; `b` counts them.
 LATHE_DEVICE void copyBulk(void *shared, const void *global, u32 bytes,

@@ -61,9 +61,18 @@ struct MatvecShape {
   int pairs;     ///< weights per row tile: 1, or 2 for gate and up
   int scales;    ///< floats per token that norms in the prologue keep
   int parts;     ///< of MatvecOperands
+  int twins;     ///< 2: neighbouring blocks share the activations, else 1
 
+  /// In the persistent step, where blocks have no twins.
+  constexpr MatvecShape alone() const {
+    MatvecShape shape = *this;
+    shape.twins = 1;
+    return shape;
+  }
   constexpr MatvecOperands operands() const { return {tokens, parts}; }
 
+  /// Tokens that a block prepares itself; the others its twin.
+  constexpr int ownTokens() const { return (tokens + twins - 1) / twins; }
   /// Columns of a block.
   constexpr int splitColumns() const {
     return ((columns + split - 1) / split + kMatvecSlice - 1) / kMatvecSlice *
@@ -117,10 +126,11 @@ struct MatvecShape {
     return operands().count() == 2 ? tokens * 512 : 0;
   }
   /// Where a warp turns a piece of its slice into operand form: 64 columns, or
-  /// 128 of a single token. With two operands 96 columns stay, and what else
-  /// has no place in registers.
+  /// 128 of a single token; of twins, all. With two operands 96 columns stay,
+  /// and what else has no place in registers.
   constexpr int stagingBytes() const {
     return operands().count() == 2 ? tokens * 192 + 256
+           : twins == 2            ? tokens * 512
                                    : (tokens == 1 ? 2 : tokens) * parts * 128;
   }
   constexpr int stagedBytes() const {
@@ -156,8 +166,12 @@ struct MatvecShape {
   }
 
   // From the start of the shared memory that is not rings; the barriers of the
-  // buffers come first, for all shapes alike.
-  constexpr int warpsAt() const { return 2 * kMatvecBuffers * 8; }
+  // buffers come first, for all shapes alike; a worker has one of its twin's.
+  constexpr int twinBarriersAt() const { return 2 * kMatvecBuffers * 8; }
+  constexpr int warpsAt() const {
+    return twinBarriersAt() +
+           (twins == 2 ? (workers() * 8 + 127) / 128 * 128 : 0);
+  }
   constexpr int scalesAt() const { return warpsAt() + workers() * warpBytes(); }
   constexpr int workBytes() const { return scalesAt() + scaleBytes(); }
   /// In a launch of its own: the rings come first.

@@ -76,6 +76,9 @@ public:
   /// number `i` of `warps`. Then comes a barrierInitFence and all meet.
   LATHE_DEVICE_MEMBER void prepare(int i, int warps) const {
     buffers.prepare(i, warps);
+    if constexpr (kShape.twins == 2)
+      for (int w = lane() * warps + i; w < kShape.workers(); w += 32 * warps)
+        barrierInit((Barrier *)(place.shared + kShape.twinBarriersAt()) + w, 1);
   }
 
   /// Weights that the prologue reads: they were last touched a step ago.
@@ -86,7 +89,7 @@ public:
   /// The warp's activations: f as in MatvecInput::fill.
   template <class F> LATHE_DEVICE_MEMBER SliceX<kX> input(F f) const {
     SliceX<kX> x;
-    MatvecInput<kShape>(place.shared + kShape.warpsAt(), firstColumn(), warpId)
+    MatvecInput<kShape>(place.shared, firstColumn(), warpId)
         .fill(x, list.norm, Team(), partialScales(), f);
     return x;
   }

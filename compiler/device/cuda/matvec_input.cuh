@@ -9,7 +9,8 @@
 //
 // The printed prologue (norms, gates) gives floats per token and column; a warp
 // evaluates it for its own columns and turns them round through a little shared
-// memory of its own, so no warp waits for another.
+// memory of its own, so no warp waits for another. Only twins halve the tokens:
+// they have the same columns, and reading x so often is what takes time.
 //
 //===----------------------------------------------------------------------===//
 
@@ -100,7 +101,9 @@ template <MatvecOperands kX> struct SliceX {
 template <MatvecShape kShape> class MatvecInput {
   static constexpr int kTokens = kShape.tokens;
   static constexpr MatvecOperands kX = kShape.operands();
-  using Lanes = SliceLanes<kTokens>;
+  static constexpr bool kTwins = kShape.twins == 2;
+  static constexpr int kOwn = kShape.ownTokens();
+  using Lanes = SliceLanes<kOwn>;
   static constexpr int kChunk = Lanes::kChunk, kChunks = Lanes::kChunks;
   static constexpr int kEach = Lanes::kEach;
   /// Operand columns that are staged.
@@ -108,22 +111,26 @@ template <MatvecShape kShape> class MatvecInput {
   /// Loads that are under way at once, as many as registers allow: of so many
   /// chunks, and in each so many of a lane's kEach. Two operands leave none.
   static constexpr bool kAtOnce = kX.count() == 1;
-  static constexpr int kSome = kAtOnce && kTokens > 4 ? 2 : kEach;
+  static constexpr int kSome = kAtOnce && kOwn > 4 ? 2 : kEach;
   template <class Norm> using Scales = SliceNorm<kShape, Norm, kSome>;
   /// A norm over groups comes with a gate, which is loaded, too.
   template <class Norm> static constexpr int someChunks() {
     const bool gated = Norm::kGroup != 0 && !Scales<Norm>::kRow;
-    return kTokens > (gated ? 2 : 4) ? 2 : kChunks;
+    return kOwn > (gated ? 2 : 4) ? 2 : kChunks;
   }
   static_assert(SliceX<kX>::kStagedBytes == kShape.stagedBytes());
+  static_assert(!kTwins || (kAtOnce && kShape.parts == 1));
 
 public:
-  /// `shared` is the block's room for its warps; `first` the first column of
-  /// the block, `worker` the warp.
+  /// `shared` is the block's shared memory without rings; `first` the first
+  /// column of the block, `worker` the warp.
   LATHE_DEVICE_MEMBER MatvecInput(char *shared, int first, int worker)
-      : lower(shared + worker * kShape.warpBytes()),
-        staging(lower + kShape.lowerBytes()), first(first),
-        group(kShape.groupOf(worker)), slice(kShape.sliceOf(worker)) {}
+      : lower(shared + kShape.warpsAt() + worker * kShape.warpBytes()),
+        staging(lower + kShape.lowerBytes()),
+        twin((Barrier *)(shared + kShape.twinBarriersAt()) + worker),
+        first(first), group(kShape.groupOf(worker)),
+        slice(kShape.sliceOf(worker)),
+        firstToken(kTwins ? blockX() % 2 * kOwn : 0) {}
 
   /// The slice of f(t, k, raw), which gives columns [k, k + 4) as a Float4 and
   /// is asked for columns below kShape.columns only. `raw` it sets to what the
@@ -134,10 +141,21 @@ public:
                                 float *partial, F f) {
     x.lowerAt = (int)(lower - sharedMemory()) + lane() / 4 % kTokens * 64 +
                 lane() % 4 * 16;
+    if constexpr (kTwins)
+      if (lane() == 0)
+        barrierExpect(twin, twinBytes<Norm>());
     if constexpr (kAtOnce)
       fillAtOnce(x, norm, team, partial, f);
     else
       fillInSteps(x, norm, team, partial, f);
+    if constexpr (kTwins) {
+      syncWarp();
+      barrierWaitTwin(twin, 0);
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c)
+        take(c, 0, x);
+      syncWarp();
+    }
     x.addUp();
   }
 
@@ -179,9 +197,11 @@ private:
 #pragma unroll
       for (int i = 0; i < kSome; ++i)
         store(c + chunk, first + i, v[chunk][i], scales.scale(i, c + chunk));
-      syncWarp();
-      take(c + chunk, first, x);
-      syncWarp();
+      if constexpr (!kTwins) {
+        syncWarp();
+        take(c + chunk, first, x);
+        syncWarp();
+      }
     }
   }
 
@@ -217,8 +237,8 @@ private:
   LATHE_DEVICE_MEMBER int begin() const { return first + slice * kMatvecSlice; }
   /// Four columns of f, and what the norm is over.
   template <class Norm, class F>
-  LATHE_DEVICE_MEMBER static Float4 at(int begin, int c, int i, Float4 &raw,
-                                       F f) {
+  LATHE_DEVICE_MEMBER Float4 at(int begin, int c, int i, Float4 &raw,
+                                F f) const {
     // Without a condition the weights of a norm are loaded once for all tokens;
     // where more than those wait in registers, that is too much for them.
     constexpr bool kFull =
@@ -226,13 +246,18 @@ private:
         kShape.columns == kShape.split * kShape.splitColumns();
     const int k = begin + Lanes::column(c);
     raw = Float4{0, 0, 0, 0};
-    if (!Lanes::has(i) || (!kFull && k >= kShape.columns))
+    if (!has(i) || (!kFull && k >= kShape.columns))
       return raw;
-    return f(Lanes::token(i), k, raw);
+    return f(firstToken + Lanes::token(i), k, raw);
+  }
+  /// Whether that token exists: the second of twins may have fewer.
+  LATHE_DEVICE_MEMBER bool has(int i) const {
+    return Lanes::has(i) && (kTokens % kShape.twins == 0 ||
+                             firstToken + Lanes::token(i) < kTokens);
   }
   template <class Norm, class F>
-  LATHE_DEVICE_MEMBER static void addSquares(int begin, int first, int last,
-                                             Scales<Norm> &scales, F f) {
+  LATHE_DEVICE_MEMBER void addSquares(int begin, int first, int last,
+                                      Scales<Norm> &scales, F f) const {
 #pragma unroll
     for (int c = first; c < last; ++c)
 #pragma unroll
@@ -256,30 +281,57 @@ private:
   template <class Norm, class F>
   LATHE_DEVICE_MEMBER void leaveRows(const Scales<Norm> &scales, float *partial,
                                      F f) const {
+    eachSlice([&](int s, bool own) {
+      auto leave = [&](int token, float sum) {
+        if (firstToken + token < kTokens)
+          put((u32 *)partial + (firstToken + token) * kShape.rowSlices() + s,
+              floatBits(sum));
+      };
+      if (own)
+        return scales.leave(leave);
+      Scales<Norm> other{scales.first};
+      addSquares(s * kMatvecSlice, 0, kChunks, other, f);
+      other.leave(leave);
+    });
+  }
+  /// Calls f(slice of the row, whether it is the warp's own) for those whose
+  /// sums the warp finds: of the columns that other blocks have, only these.
+  template <class F> LATHE_DEVICE_MEMBER void eachSlice(F f) const {
     const int own = first / kMatvecSlice;
     if (own + slice < kShape.rowSlices())
-      scales.leave(partial, own + slice);
-    // Of the columns that other blocks have, the sums only.
+      f(own + slice, true);
     if constexpr (kShape.split > 1)
       for (int s = slice; s < kShape.rowSlices(); s += kShape.slices())
-        if (s < own || s >= own + kShape.slices()) {
-          Scales<Norm> other{scales.first};
-          addSquares(s * kMatvecSlice, 0, kChunks, other, f);
-          other.leave(partial, s);
-        }
+        if (s < own || s >= own + kShape.slices())
+          f(s, false);
   }
 
+  /// Here and at the twin.
+  template <class T> LATHE_DEVICE_MEMBER void put(T *to, T value) const {
+    *to = value;
+    if constexpr (kTwins)
+      storeTwin(to, value, twin);
+  }
+  /// What the same warp of the twin puts here: its tokens' values, and per token
+  /// the sums of this slice and of those that other blocks have.
+  template <class Norm> LATHE_DEVICE_MEMBER u32 twinBytes() const {
+    const int tokens = firstToken > 0 ? kOwn : kTokens - kOwn;
+    int sums = 0;
+    if constexpr (Scales<Norm>::kLater)
+      eachSlice([&](int, bool) { ++sums; });
+    return tokens * (kMatvecSlice * 2 + sums * 4);
+  }
   /// [block of 32 of the chunk][operand column][q] 8 slots; the lower parts of
   /// two operands alike, but where they stay.
   LATHE_DEVICE_MEMBER void store(int chunk, int i, Float4 v,
                                  float scale) const {
-    if (!Lanes::has(i))
+    if (!has(i))
       return;
     const HalfParts parts(v * (scale * kActivationScale));
-    const int t = Lanes::token(i), at = Lanes::column(0);
+    const int t = firstToken + Lanes::token(i), at = Lanes::column(0);
     const int block = at / 32, place = at % 16 * 4 + at % 32 / 16 * 8;
     char *to = staging + (placeOf(chunk, block) * kColumns + t) * 64 + place;
-    *(Word2 *)to = {parts.upper[0], parts.upper[1]};
+    put((u64 *)to, parts.upper[0] | (u64)parts.upper[1] << 32);
     if constexpr (kX.parts == 2) {
       char *low =
           kX.joint()
@@ -289,11 +341,11 @@ private:
       *(Word2 *)low = {parts.lower[0], parts.lower[1]};
     }
   }
-  /// Where block `block` of a chunk is staged. Three places are enough that the
-  /// last three blocks of a slice with two operands stay.
+  /// Where block `block` of a chunk is staged: of twins, all have a place. Three
+  /// are enough that the last three blocks of a slice with two operands stay.
   LATHE_DEVICE_MEMBER static int placeOf(int chunk, int block) {
     if (kX.count() == 1)
-      return block;
+      return (kTwins ? chunk * (kChunk / 32) : 0) + block;
     return chunk == kChunks - 2 && block == 1 ? 0 : 1 + block;
   }
   /// A lane takes what is staged of its token, if that is one of those whose
@@ -320,7 +372,9 @@ private:
 
   char *const lower;
   char *const staging;
+  Barrier *const twin;
   const int first, group, slice;
+  const int firstToken; ///< of those that the block prepares
 };
 
 } // namespace lathe

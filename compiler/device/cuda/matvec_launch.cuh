@@ -8,6 +8,15 @@
 
 namespace lathe {
 
+/// Which part of the work block blockX() does. Twins have the same columns.
+template <MatvecShape kShape> LATHE_DEVICE int matvecBlock() {
+  if constexpr (kShape.twins == 1)
+    return blockX();
+  const int pair = blockX() / 2;
+  return (pair / kShape.split * 2 + blockX() % 2) * kShape.split +
+         pair % kShape.split;
+}
+
 /// The whole of a block: kShape.threads() threads, kShape.sharedBytes() of
 /// shared memory. multiply(matvec, ring, start) prepares the activations of a
 /// warp that works and multiplies; they are there after start().
@@ -20,7 +29,8 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
   const UnitRings<kRings> rings{sharedMemory()};
   using Readers = MatvecReaders<kShape>;
   const Matvec<kShape, List, Readers> matvec(
-      ctx, list, {sharedMemory() + kRings.bytes(), blockX(), gridX()},
+      ctx, list,
+      {sharedMemory() + kRings.bytes(), matvecBlock<kShape>(), gridX()},
       role.warp);
   rings.prepare([](int reader) {
     const int sharers = Readers::end(reader) - Readers::first(reader);
@@ -30,6 +40,8 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
   constexpr int kWarps = kShape.threads() / 32;
   matvec.prepare(kWarps - 1 - role.warp, kWarps);
   barrierInitFence();
+  if constexpr (kShape.twins == 2)
+    clusterArrive();
   syncThreads();
   if (role.fetches()) {
     UnitWriter<kRings> writer(rings,
@@ -37,6 +49,8 @@ LATHE_DEVICE void launchMatvec(const LatheLaunch &ctx, const List &list,
     return matvec.fetch(writer);
   }
   const auto start = [] {
+    if constexpr (kShape.twins == 2)
+      clusterWait();
     waitForPrevious();
     launchNext();
   };

@@ -52,7 +52,8 @@ template <MatvecShape kShape, class Norm, int kSome> class SliceNorm {
   static constexpr int kTokens = kShape.tokens;
   static constexpr int kGroup = Norm::kGroup;
   static constexpr int kSlices = kShape.rowSlices();
-  using Lanes = SliceLanes<kTokens>;
+  static constexpr int kOwn = kShape.ownTokens();
+  using Lanes = SliceLanes<kOwn>;
 
 public:
   static constexpr bool kRow = kGroup == kShape.columns;
@@ -77,13 +78,13 @@ public:
   LATHE_DEVICE_MEMBER void finishGroups(float eps, int first, int last) {
 #pragma unroll
     for (int i = 0; i < kSome; ++i) {
-      if (kGroup == 128 && kTokens > 1)
+      if (kGroup == 128 && kOwn > 1)
 #pragma unroll
         for (int c = first; c < last; c += 2)
           of[c][i] = of[c + 1][i] = of[c][i] + of[c + 1][i];
 #pragma unroll
       for (int c = first; c < last; ++c) {
-        if (kGroup == 128 && kTokens == 1)
+        if (kGroup == 128 && kOwn == 1)
           of[c][i] += shuffleXor(of[c][i], 16);
         of[c][i] = rsqrt(lanesSum<(kGroup < 64 ? kGroup : 64) / 4>(of[c][i]) *
                              (1.0f / kGroup) +
@@ -92,15 +93,14 @@ public:
     }
   }
 
-  /// Of a norm over rows: leaves the slice's sums for all. `partial` is
-  /// [token][slice of the row] in the block's memory.
-  LATHE_DEVICE_MEMBER void leave(float *partial, int slice) const {
+  /// Of a norm over rows: calls put(token, sum) for the slice's tokens.
+  template <class Put> LATHE_DEVICE_MEMBER void leave(Put put) const {
 #pragma unroll
     for (int i = 0; i < kSome; ++i) {
       // In the order of columns; a single token has the second and fourth 64
       // of them in lanes of their own.
       float sum = of[0][i];
-      if (kTokens == 1) {
+      if (kOwn == 1) {
         const float second = of[1][i];
         sum += shuffleXor(sum, 16);
         sum += second;
@@ -112,10 +112,10 @@ public:
       }
       sum = lanesSum<16>(sum);
       if (lane() % (Lanes::kChunk / 4) == 0 && Lanes::has(first + i))
-        partial[Lanes::token(first + i) * kSlices + slice] = sum;
+        put(Lanes::token(first + i), sum);
     }
   }
-  /// When all have left theirs.
+  /// When all have left theirs as `partial`, [token][slice of the row].
   LATHE_DEVICE_MEMBER void finishRows(float eps, const float *partial) {
 #pragma unroll
     for (int i = 0; i < kSome; ++i) {

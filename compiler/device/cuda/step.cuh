@@ -56,9 +56,10 @@ public:
 
   template <MatvecShape kShape, class List, class Writer>
   LATHE_DEVICE_MEMBER void fetch(const List &list, Writer &writer) const {
+    constexpr MatvecShape kAlone = kShape.alone();
     static_assert(kShape.warps == kWarps &&
                   kShape.unitBytes <= kRings.unitBytes);
-    Matvec<kShape, List, WarpReaders<kShape>>(ctx, list, place(), role.warp)
+    Matvec<kAlone, List, WarpReaders<kAlone>>(ctx, list, place(), role.warp)
         .fetch(writer);
   }
 
@@ -66,7 +67,8 @@ public:
   template <MatvecShape kShape, class List, class Multiply>
   LATHE_DEVICE_MEMBER void matvec(const List &list, Multiply multiply) {
     const int stage = next++;
-    const Matvec<kShape, List, WarpReaders<kShape>> matvec(ctx, list, place(),
+    constexpr MatvecShape kAlone = kShape.alone();
+    const Matvec<kAlone, List, WarpReaders<kAlone>> matvec(ctx, list, place(),
                                                            role.warp);
     if (role.warp == 0) {
       awaitStage(stage);

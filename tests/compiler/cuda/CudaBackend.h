@@ -33,6 +33,7 @@ struct CudaText {
 struct CudaCall {
   std::string entry;
   int gridX = 1, gridY = 1, threads = 32, sharedBytes = 0;
+  int twins = 1; ///< see EmittedStage
 };
 
 /// What an entry is given. Everything comes back as the kernel left it, with

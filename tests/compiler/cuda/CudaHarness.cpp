@@ -68,7 +68,7 @@ std::vector<CudaCall> CudaHarness::callsOf(const EmittedKernel &kernel,
   std::vector<CudaCall> calls;
   for (const EmittedStage &stage : kernel.stages) {
     CudaCall call{stage.entry, blocks ? blocks : stage.blocks, 1, stage.threads,
-                  stage.dynamicShared};
+                  stage.dynamicShared, stage.twins};
     if (stage.tokensPerBlock > 0)
       call.gridY =
           int((tokens + stage.tokensPerBlock - 1) / stage.tokensPerBlock);
@@ -147,11 +147,12 @@ std::string CudaHarness::compareGrids(kernel::FuncOp func) {
   const int64_t tokens = func.getSchedule()->getTokens();
   RandomValues random(generator, shape.vocab, tokens, kFarthest);
   const LaunchOperands start = operandsFor(func, random);
-  const int split = int(func.getCuda()->getSplit());
+  const int grain =
+      int(func.getCuda()->getSplit() * func.getCuda()->getTwins());
   LaunchOperands asked = start;
   std::string problem =
       launch(func, asked, tokens, random.position, random.capacity);
-  for (int blocks : {split, 3 * split}) {
+  for (int blocks : {grain, 3 * grain}) {
     LaunchOperands other = start;
     if (problem.empty())
       problem =

@@ -83,7 +83,8 @@ Status EmulatedBackend::launch(const CudaCall &call, bool together,
                       .sharedBytes = call.sharedBytes,
                       .order = emulator::kOrders[runs % 3],
                       .seed = runs,
-                      .together = together};
+                      .together = together,
+                      .twins = call.twins == 2};
   const Entry entry = entries.at(call.entry);
   std::string error = emulator::tryGrid(grid, [&] { entry(&ctx, args); });
   return error.empty() ? absl::OkStatus()

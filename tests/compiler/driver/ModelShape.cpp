@@ -67,10 +67,11 @@ static void splitLinears(ModuleOp module, int64_t split) {
         func.getSchedule()->getPrefill())
       continue;
     kernel::CudaAttr cuda = *func.getCuda();
-    const int64_t blocks = std::max<int64_t>(cuda.getBlocks() / split, 1);
+    const int64_t grain = split * cuda.getTwins();
+    const int64_t blocks = std::max<int64_t>(cuda.getBlocks() / grain, 1);
     func.setCudaAttr(kernel::CudaAttr::get(
-        module.getContext(), blocks * split, split, cuda.getWarps(),
-        cuda.getStages(), cuda.getResident()));
+        module.getContext(), blocks * grain, split, cuda.getWarps(),
+        cuda.getStages(), cuda.getResident(), 0, cuda.getTwins()));
   }
 }
 

@@ -101,6 +101,8 @@ struct Block {
   NamedBarrier named[16];
   std::vector<MemoryBarrier> barriers;
   std::vector<BulkCopy> bulkCopies; ///< not delivered yet
+  Block *twin = nullptr;
+  u32 clusterArrived; ///< threads of this block
 
   FiberStacks stacks{kMaxThreads};
   alignas(1024) char sharedArea[kGuardBytes + kMaxShared + kGuardBytes];
@@ -134,6 +136,7 @@ void wake(ThreadSet &set);
 void barrierInit(u64 *b, int arrivals);
 void barrierArrive(u64 *b, u32 bytes);
 void barrierWait(u64 *b, u32 parity);
+void storeTwin(void *p, const void *value, u32 bytes, u64 *b);
 void copyBulk(void *shared, const void *global, u32 bytes, u64 *b);
 void copyAsync16(void *shared, const void *global, bool valid);
 void copyWait(int pending);

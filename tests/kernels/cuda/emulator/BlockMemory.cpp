@@ -1,5 +1,6 @@
 #include "tests/kernels/cuda/emulator/Block.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace lathe::emulator {
@@ -58,6 +59,37 @@ void barrierWait(u64 *address, u32 parity) {
     block->barriers[index].waiting.insert(state.thread);
     suspend(Wait::kBarrier, index, parity);
   }
+}
+
+//===----------------------------------------------------------------------===//
+// The other of two twins
+//===----------------------------------------------------------------------===//
+
+static void enterTwin(Block *next) {
+  block = next;
+  state.shared = next->shared();
+}
+
+void storeTwin(void *p, const void *value, u32 bytes, u64 *b) {
+  checkShared(p, bytes, bytes, "storeTwin");
+  Block *self = block, *twin = block->twin;
+  if (!twin || twin->alive == 0)
+    fail("storeTwin: there is no other block, or it has ended");
+  if (std::min(self->clusterArrived, twin->clusterArrived) !=
+      u32(launch.threads))
+    fail("storeTwin: not all threads of both blocks have come to "
+         "clusterArrive");
+  const i64 offset = static_cast<char *>(p) - state.shared;
+  const i64 barrier = reinterpret_cast<char *>(b) - state.shared;
+  enterTwin(twin);
+  memcpy(state.shared + offset, value, bytes);
+  const int index = barrierIndex(
+      reinterpret_cast<u64 *>(state.shared + barrier), "storeTwin");
+  // The bytes may come before they are expected.
+  MemoryBarrier &there = twin->barriers[index];
+  there.bytes -= bytes;
+  endPhaseIfDone(there);
+  enterTwin(self);
 }
 
 //===----------------------------------------------------------------------===//

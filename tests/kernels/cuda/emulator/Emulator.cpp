@@ -199,6 +199,18 @@ void waitForCount(const u32 *p, u32 count) {
     suspend(Wait::kCount);
 }
 
+void clusterArrive() {
+  if (block->clusterArrived == u32(launch.threads))
+    fail("clusterArrive: only once per launch");
+  ++block->clusterArrived;
+}
+
+void clusterWait() {
+  waitForCount(&block->clusterArrived, u32(launch.threads));
+  if (block->twin)
+    waitForCount(&block->twin->clusterArrived, u32(launch.threads));
+}
+
 //===----------------------------------------------------------------------===//
 // Launching
 //===----------------------------------------------------------------------===//
@@ -241,6 +253,8 @@ void prepareBlock(const Grid &grid, int number) {
     named = {};
   block->barriers.clear();
   block->bulkCopies.clear();
+  block->twin = nullptr;
+  block->clusterArrived = 0;
 }
 
 void checkEnd() {
@@ -326,6 +340,9 @@ constinit EmulatorTable state = {
     .barrierInit = barrierInit,
     .barrierArrive = barrierArrive,
     .barrierWait = barrierWait,
+    .clusterArrive = clusterArrive,
+    .clusterWait = clusterWait,
+    .storeTwin = storeTwin,
     .copyBulk = copyBulk,
     .warpgroup = [] { return &block->fibers[state.thread].warpgroup; },
     .fma = [](float a, float b, float c) { return std::fma(a, b, c); },
@@ -349,19 +366,26 @@ std::string tryGrid(const Grid &grid, const std::function<void()> &thread) {
   state.gridY = grid.gridY;
   state.sharedBytes = grid.sharedBytes;
 
-  std::vector<int> numbers(grid.gridX * grid.gridY);
+  // Twins stay side by side.
+  const int each = grid.twins ? 2 : 1;
+  if (grid.gridX % each)
+    return "an odd number of blocks has no twins";
+  std::vector<int> numbers(grid.gridX * grid.gridY / each);
   std::iota(numbers.begin(), numbers.end(), 0);
   if (grid.order == Order::kDescending)
     std::reverse(numbers.begin(), numbers.end());
   if (grid.order == Order::kShuffled)
     std::shuffle(numbers.begin(), numbers.end(), launch.random);
   const size_t atOnce = grid.together ? numbers.size() : 1;
-  const std::span<Block *const> blocks = blocksFor(int(atOnce));
+  const std::span<Block *const> blocks = blocksFor(int(atOnce) * each);
   for (size_t i = 0; i < numbers.size() && launch.error.empty(); i += atOnce) {
-    for (size_t k = 0; k < atOnce; ++k) {
+    for (size_t k = 0; k < blocks.size(); ++k) {
       block = blocks[k];
-      prepareBlock(grid, numbers[i + k]);
+      prepareBlock(grid, numbers[i + k / each] * each + int(k) % each);
     }
+    if (grid.twins)
+      for (size_t k = 0; k < blocks.size(); ++k)
+        blocks[k]->twin = blocks[k ^ 1];
     runTogether(blocks);
   }
   return launch.error;

@@ -31,8 +31,8 @@
 // Not checked: races between threads that no order brings to light, the bounds
 // of ordinary loads and stores, and that lanes come to the same *place*: only
 // the kind of operation is compared; and for warp(), which is a shuffle on the
-// hardware, not even that they come. Not emulated: clusters, launches that
-// overlap. One CPU thread at a time runs grids, and a kernel may not run one.
+// hardware, not even that they come. Not emulated: clusters of more than two
+// blocks, launches that overlap. One CPU thread at a time runs grids, and a kernel may not run one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -60,6 +60,7 @@ struct Grid {
   Order order = Order::kAscending;
   unsigned seed = 1;     ///< of kShuffled
   bool together = false; ///< blocks may wait for each other (waitForCount)
+  bool twins = false;    ///< two neighbouring blocks run together (LATHE_TWINS)
 };
 
 /// Runs `thread` for every thread of the grid; says what went wrong, or "".

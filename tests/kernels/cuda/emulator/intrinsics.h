@@ -27,6 +27,7 @@
 #define LATHE_DEVICE_MEMBER inline __attribute__((always_inline))
 #define LATHE_LAMBDA
 #define LATHE_KERNEL(threads, blocks) extern "C" void
+#define LATHE_TWINS
 
 namespace lathe {
 
@@ -211,6 +212,17 @@ LATHE_DEVICE void barrierExpect(Barrier *b, u32 bytes) {
 }
 LATHE_DEVICE void barrierWait(Barrier *b, u32 parity) {
   latheEmulator->barrierWait(b, parity);
+}
+LATHE_DEVICE void clusterArrive() { latheEmulator->clusterArrive(); }
+LATHE_DEVICE void clusterWait() { latheEmulator->clusterWait(); }
+LATHE_DEVICE void storeTwin(u32 *p, u32 value, Barrier *b) {
+  latheEmulator->storeTwin(p, &value, 4, b);
+}
+LATHE_DEVICE void storeTwin(u64 *p, u64 value, Barrier *b) {
+  latheEmulator->storeTwin(p, &value, 8, b);
+}
+LATHE_DEVICE void barrierWaitTwin(Barrier *b, u32 parity) {
+  barrierWait(b, parity);
 }
 LATHE_DEVICE void prefetchLine(const void *) {}
 LATHE_DEVICE void copyBulk(void *shared, const void *global, u32 bytes,
