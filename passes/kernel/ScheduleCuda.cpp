@@ -6,6 +6,8 @@
 #include "runtime/base/CudaPacking.h"
 #include "runtime/base/CudaTarget.h"
 
+#include "llvm/ADT/SetVector.h"
+
 namespace lathe {
 #define GEN_PASS_DEF_SCHEDULECUDA
 #include "passes/Passes.h.inc"
@@ -27,6 +29,8 @@ constexpr int kMoreSplits = 6;
 /// Steps of a prompt\'s activations in flight.
 constexpr int kMostMatmulStages = 12;
 
+/// Rows of activations that a block of a matvec rather reads alone.
+constexpr int kMostReadAlone = 4;
 /// Most of the blocks that may be left out so that all have twins.
 constexpr double kMostWithoutTwin = 0.05;
 
@@ -36,6 +40,7 @@ constexpr int kMixerShared = 96 * 1024;
 /// What the linears of a kernel need.
 struct LinearFacts {
   int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0, parts = 2;
+  int inputs = 0; ///< rows that the prologue reads per token
 };
 
 struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
@@ -107,7 +112,21 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       facts.scales += int(graph::widthOf(norm.getX()) /
                           norm.getWeight().getType().getDimSize(0));
     facts.parts = func.getSchedule()->getForm() == kernel::Form::Half ? 1 : 2;
+    facts.inputs = inputsOf(segments->front().linears.front());
     return facts;
+  }
+
+  /// Arguments with a row per token from which a linear's input is computed.
+  static int inputsOf(graph::LinearOp linear) {
+    SetVector<Value> needed;
+    needed.insert(linear.getX());
+    int inputs = 0;
+    for (size_t i = 0; i < needed.size(); ++i)
+      if (Operation *op = needed[i].getDefiningOp())
+        needed.insert(op->operand_begin(), op->operand_end());
+      else
+        inputs += graph::isActivation(needed[i].getType());
+    return inputs;
   }
 
   MatvecShape shapeOf(const LinearFacts &facts, int tokens, int split,
@@ -179,15 +198,16 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
                                  1, 0, twins);
   }
 
-  /// Whether `blocks` of a matvec share activations in pairs: several tokens,
-  /// one operand, and room for it.
+  /// Whether `blocks` of a matvec share activations in pairs: one operand, room
+  /// for it, and so much to read that it takes longer than waiting for a twin.
   int twinsFor(const LinearFacts &facts, int tokens, int64_t blocks,
                int split) const {
     const int64_t paired = blocks / (2 * split) * (2 * split);
     const bool fits =
         shapeOf(facts, tokens, split, kFewestStages, 2).sharedBytes() <=
         target.sharedPerBlock;
-    return hasClusters(target) && tokens > 1 && facts.parts == 1 && fits &&
+    return hasClusters(target) && tokens * facts.inputs > kMostReadAlone &&
+                   facts.parts == 1 && fits &&
                    double(blocks - paired) <= kMostWithoutTwin * double(blocks)
                ? 2
                : 1;
