@@ -29,8 +29,6 @@ constexpr int kMoreSplits = 6;
 /// Steps of a prompt\'s activations in flight.
 constexpr int kMostMatmulStages = 12;
 
-/// Rows of activations that a block of a matvec rather reads alone.
-constexpr int kMostReadAlone = 4;
 /// Most of the blocks that may be left out so that all have twins.
 constexpr double kMostWithoutTwin = 0.05;
 
@@ -40,7 +38,8 @@ constexpr int kMixerShared = 96 * 1024;
 /// What the linears of a kernel need.
 struct LinearFacts {
   int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0, parts = 2;
-  int inputs = 0; ///< rows that the prologue reads per token
+  int inputs = 0;       ///< rows that the prologue reads per token
+  bool decodes = false; ///< weights keep the issue slots busy
 };
 
 struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
@@ -106,6 +105,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       facts.unitBytes =
           std::max(facts.unitBytes, cudaPacking(desc).unitBytes());
       facts.pairs = std::max(facts.pairs, int(segment.linears.size()));
+      facts.decodes |= desc.format == WeightFormat::NvFp4;
     }
     // Every norm in the body belongs to the prologue.
     for (auto norm : func.getBody().getOps<graph::RmsNormOp>())
@@ -199,15 +199,18 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   }
 
   /// Whether `blocks` of a matvec share activations in pairs: one operand, room
-  /// for it, and so much to read that it takes longer than waiting for a twin.
+  /// for it, and so much to prepare that it takes longer than waiting for a
+  /// twin. That was measured: docs/performance.md.
   int twinsFor(const LinearFacts &facts, int tokens, int64_t blocks,
                int split) const {
     const int64_t paired = blocks / (2 * split) * (2 * split);
     const bool fits =
         shapeOf(facts, tokens, split, kFewestStages, 2).sharedBytes() <=
         target.sharedPerBlock;
-    return hasClusters(target) && tokens * facts.inputs > kMostReadAlone &&
-                   facts.parts == 1 && fits &&
+    const bool isMuch =
+        tokens > 4 ||
+        (tokens > 2 && (split > 1 || facts.decodes || facts.inputs > 1));
+    return hasClusters(target) && isMuch && facts.parts == 1 && fits &&
                    double(blocks - paired) <= kMostWithoutTwin * double(blocks)
                ? 2
                : 1;

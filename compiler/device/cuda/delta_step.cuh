@@ -210,19 +210,22 @@ private:
       visit(s[p], first + (key(p) - key(0)) * D::kV);
   }
 
-  /// Leaves the warp's part of S^T k and S^T q in `partials`; k becomes that of
-  /// the thread's keys.
+  /// Leaves the warp's part of S^T k and, if the token is new, of S^T q in
+  /// `partials`; k becomes that of the thread's keys.
+  template <bool kNew>
   LATHE_DEVICE_MEMBER void products(const float *row, float *partials,
                                     float (&k)[D::kKeys]) const {
     float q[D::kKeys], x[8] = {};
-    keysOf(row, q);
+    if constexpr (kNew)
+      keysOf(row, q);
     keysOf(row + D::kK, k);
 #pragma unroll
     for (int p = 0; p < D::kKeys; ++p)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         x[j] = fma(k[p], s[p][j], x[j]);
-        x[4 + j] = fma(q[p], s[p][j], x[4 + j]);
+        if constexpr (kNew)
+          x[4 + j] = fma(q[p], s[p][j], x[4 + j]);
       }
     int first = dealSums<D::kLanes>(x);
     partials += sliceWarp() * 2 * D::kColumns;
@@ -262,7 +265,7 @@ private:
     float *partials = team.partials + (t % 2 * D::kTeam + slice) *
                                           D::kSliceWarps * 2 * D::kColumns;
     float k[D::kKeys], d[4];
-    products(row, partials, k);
+    products<kNew>(row, partials, k);
     // Norms come from the whole team.
     if (t == 0)
       syncTeam();
