@@ -58,7 +58,7 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = shared,
-           .resident = deltaStepResident(shape)});
+           .resident = deltaStepResident(shape, tokens)});
     // A round, which replays, is launch by launch.
     if (shape.replay)
       return success();
@@ -84,7 +84,7 @@ LogicalResult printCudaDelta(CudaKernel &kernel) {
           {.threads = deltaStepThreads(shape),
            .blocks = deltaStepBlocks(shape),
            .dynamicShared = deltaStepShared(shape, 1),
-           .resident = deltaStepResident(shape)});
+           .resident = deltaStepResident(shape, 1)});
     kernel.code.line("");
   }
   entry("_prepare", "deltaPrepare",

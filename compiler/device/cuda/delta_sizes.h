@@ -90,8 +90,8 @@ constexpr int deltaStepSharedSpread(const CudaDeltaShape &s, int tokens,
 }
 /// Blocks per SM that bound the registers: one may start while another ends.
 /// What is folded in needs more of them.
-constexpr int deltaStepResident(const CudaDeltaShape &s) {
-  return s.replay ? 3 : 4;
+constexpr int deltaStepResident(const CudaDeltaShape &s, int tokens) {
+  return !s.replay ? 4 : tokens > 5 ? 2 : 3;
 }
 
 //===----------------------------------------------------------------------===//
