@@ -93,11 +93,12 @@ LATHE_DEVICE void fp4Pairs(u32 word, u32 (&pairs)[4]) {
   for (int p = 0; p < 4; ++p)
     pairs[p] = e2m1ToHalf(word, p);
 #else
-  u32 second = word << 3;
+  // A product moves magnitude and sign by what each needs; where else it leaves
+  // them, sums do not carry into bits that are kept.
   pairs[0] = word & 0x8e008e00;
-  pairs[1] = second & 0x8e008e00;
-  pairs[2] = (word << 6 & 0x0e000e00) | (word << 1 & 0x80008000);
-  pairs[3] = (word << 9 & 0x0e000e00) | (word << 2 & 0x80008000);
+  pairs[1] = word << 3 & 0x8e008e00;
+  pairs[2] = (word & 0x40384038) * (1 << 6 | 1 << 1) & 0x8e008e00;
+  pairs[3] = (word & 0x20072007) * (1 << 9 | 1 << 2) & 0x8e008e00;
 #endif
 }
 
