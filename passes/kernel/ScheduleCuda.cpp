@@ -54,8 +54,10 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     target = *parsed;
     if (shared > 0)
       target.sharedPerBlock = std::min(target.sharedPerBlock, int(shared));
-    // 20 slices of 256 columns are a row of 5,120.
-    warps = target.sharedPerBlock >= 160 * 1024 ? 20 : 10;
+    // 20 slices of 256 columns are a row of 5,120, 12 half a row of 6,144.
+    warps = target.sharedPerBlock >= 160 * 1024  ? 20
+            : target.sharedPerBlock >= 80 * 1024 ? 12
+                                                 : 10;
     if (sms > 0)
       target.defaultSms = int(sms);
     for (auto func : getOperation().getOps<kernel::FuncOp>())
@@ -205,7 +207,7 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
                int split) const {
     const int64_t paired = blocks / (2 * split) * (2 * split);
     const bool fits =
-        shapeOf(facts, tokens, split, kFewestStages, 2).sharedBytes() <=
+        shapeOf(facts, tokens, split, kFewestStages + 1, 2).sharedBytes() <=
         target.sharedPerBlock;
     const bool isMuch =
         tokens > 4 ||

@@ -103,10 +103,12 @@ struct MatvecShape {
   constexpr int workers() const { return groups() * slices(); }
   /// Warps that may multiply, those that finish, and the one that fetches.
   constexpr int threads() const { return 32 * (warps + kMatvecFinishers + 1); }
-  /// Warps that finish in a launch of its own, one per buffer at most.
+  /// Warps that finish in a launch of its own: in a large block all that have
+  /// nothing to multiply, one per buffer at most.
   constexpr int finishers() const {
     const int idle = threads() / 32 - 1 - workers();
-    return idle < buffers() ? idle : buffers();
+    const int most = warps > 12 ? buffers() : kMatvecFinishers;
+    return idle < most ? idle : most;
   }
 
   /// Whether the slices of a quarter share a ring in a launch of its own. With
