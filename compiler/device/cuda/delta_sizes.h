@@ -89,9 +89,11 @@ constexpr int deltaStepSharedSpread(const CudaDeltaShape &s, int tokens,
   return needed < third ? third : needed;
 }
 /// Blocks per SM that bound the registers: one may start while another ends.
-/// What is folded in needs more of them.
+/// What is folded in needs more of them, and so do tokens side by side.
 constexpr int deltaStepResident(const CudaDeltaShape &s, int tokens) {
-  return !s.replay ? 4 : tokens > 5 ? 2 : 3;
+  if (s.replay)
+    return tokens > 3 ? 2 : 3;
+  return tokens > 4 ? 4 : 3;
 }
 
 //===----------------------------------------------------------------------===//

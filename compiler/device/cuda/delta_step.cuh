@@ -179,7 +179,8 @@ private:
     inputs.keep(args, team, position);
     if constexpr (Cfg::kReplay)
       inputs.keepGates(args, team, position);
-#pragma unroll 1
+    // More code than that of four takes longer to fetch than it saves.
+#pragma unroll(D::kTokens > 4 ? 1 : D::kTokens)
     for (int t = 0; t < D::kTokens; ++t)
       advance<true>(t);
     // Else these tokens are pending, and the next step folds them in.
@@ -266,15 +267,19 @@ private:
                                           D::kSliceWarps * 2 * D::kColumns;
     float k[D::kKeys], d[4];
     products<kNew>(row, partials, k);
-    // Norms come from the whole team.
-    if (t == 0)
-      syncTeam();
-    else
-      syncSlice();
-
-    const DeltaNorms norms = team.norms[t];
     const DeltaGates gates = team.gates[t * D::kTeam + slice];
-    const float *v = row + 2 * D::kK + slice * D::kColumns + quad();
+    const Float4 values =
+        *(const Float4 *)(row + 2 * D::kK + slice * D::kColumns + quad());
+    const float v[4] = {values.x, values.y, values.z, values.w};
+    // Norms come from the whole team, all with the first barrier.
+    DeltaNorms norms;
+    if (t > 0) {
+      norms = team.norms[t];
+      syncSlice();
+    } else {
+      syncTeam();
+      norms = team.norms[0];
+    }
     const float fromKey = -(gates.decay * norms.key);
     totals(partials, d);
 #pragma unroll
