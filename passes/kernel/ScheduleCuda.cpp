@@ -29,6 +29,8 @@ constexpr int kMoreSplits = 6;
 /// Steps of a prompt\'s activations in flight.
 constexpr int kMostMatmulStages = 12;
 
+/// Columns of a block from which on it may share them with a twin.
+constexpr int kFewestShared = 2048;
 /// Most of the blocks that may be left out so that all have twins.
 constexpr double kMostWithoutTwin = 0.05;
 
@@ -206,9 +208,10 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
   int twinsFor(const LinearFacts &facts, int tokens, int64_t blocks,
                int split) const {
     const int64_t paired = blocks / (2 * split) * (2 * split);
-    const bool fits =
-        shapeOf(facts, tokens, split, kFewestStages + 1, 2).sharedBytes() <=
-        target.sharedPerBlock;
+    const MatvecShape shape =
+        shapeOf(facts, tokens, split, kFewestStages + 1, 2);
+    const bool fits = shape.sharedBytes() <= target.sharedPerBlock &&
+                      shape.splitColumns() >= kFewestShared;
     const bool isMuch =
         tokens > 4 ||
         (tokens > 2 && (split > 1 || facts.decodes || facts.inputs > 1));

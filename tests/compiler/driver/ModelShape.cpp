@@ -60,18 +60,23 @@ Status planStatus(const Shape &shape) {
   return absl::OkStatus();
 }
 
-/// As a tuner might: each linear of a decode step in `split` ranges of columns.
-static void splitLinears(ModuleOp module, int64_t split) {
+/// As a tuner might: each linear of a decode step in `split` ranges of columns,
+/// as it was where that is 0, and with `twins` where it can have them.
+static void spreadLinears(ModuleOp module, int64_t split, int64_t twins) {
   for (kernel::FuncOp func : kernelsOf(module)) {
     if (func.getAnchor() != kernel::Anchor::Linear ||
         func.getSchedule()->getPrefill())
       continue;
     kernel::CudaAttr cuda = *func.getCuda();
-    const int64_t grain = split * cuda.getTwins();
+    kernel::ScheduleAttr schedule = *func.getSchedule();
+    const bool pairs =
+        schedule.getForm() == kernel::Form::Half && schedule.getTokens() > 1;
+    const int64_t parts = split > 0 ? split : cuda.getSplit();
+    const int64_t grain = parts * (pairs ? twins : 1);
     const int64_t blocks = std::max<int64_t>(cuda.getBlocks() / grain, 1);
     func.setCudaAttr(kernel::CudaAttr::get(
-        module.getContext(), blocks * grain, split, cuda.getWarps(),
-        cuda.getStages(), cuda.getResident(), 0, cuda.getTwins()));
+        module.getContext(), blocks * grain, parts, cuda.getWarps(),
+        cuda.getStages(), cuda.getResident(), 0, grain / parts));
   }
 }
 
@@ -90,8 +95,8 @@ OwningOpRef<ModuleOp> lowerModel(MLIRContext &context, const Shape &shape) {
   // Planning memory turns functions into entries; kernels stay as they are.
   if (failed(runPipeline(*model.module, options)))
     llvm::report_fatal_error("the pipeline failed");
-  if (shape.split)
-    splitLinears(*model.module, shape.split);
+  if (shape.split > 0 || shape.twins > 1)
+    spreadLinears(*model.module, shape.split, shape.twins);
   return std::move(model.module);
 }
 

@@ -36,6 +36,7 @@ struct Shape {
   bool tied = false;       ///< the head is the table of tokens, in `format`
   bool denseGates = false; ///< the gates of DeltaNet are BF16
   int64_t split = 0;       ///< of decode linears; 0: as scheduled
+  int64_t twins = 1;       ///< of those in front of 4-bit weights
 
   std::string config() const; ///< as config.json
   StatusOr<WeightDesc> describe(int64_t rows, int64_t cols) const;
