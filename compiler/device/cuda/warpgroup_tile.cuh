@@ -66,7 +66,7 @@ template <WarpgroupShape kShape> struct WarpgroupRings {
   LATHE_DEVICE_MEMBER void init() const {
     for (int i = 0; i < kShape.slots(); ++i)
       barrierInit(unitFull() + i, 1),
-          barrierInit(unitEmpty() + i, kWarpgroupUsers);
+          barrierInit(unitEmpty() + i, 32 * kWarpgroupUsers);
     for (int i = 0; i < kShape.stages; ++i)
       barrierInit(stepFull() + i, 1),
           barrierInit(stepEmpty() + i, kWarpgroupUsers);
@@ -203,7 +203,8 @@ private:
       multiplyStep(codes, part, started || part > 0, first && part == 0, to);
       rings.step.next();
     }
-    release(rings.unitEmpty() + rings.unit.slot);
+    // Every lane for itself: it has read.
+    barrierArrive(rings.unitEmpty() + rings.unit.slot);
     rings.unit.next();
   }
 
