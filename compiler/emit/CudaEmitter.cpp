@@ -44,10 +44,9 @@ void CudaKernel::openEntry(StringRef suffix, EmittedStage stage) {
     parameters += formatv(", void *a{0}", i);
     names += formatv("{0}a{1}", i ? ", " : "", i);
   }
-  code.line(
-      formatv("LATHE_KERNEL({0}, {1}){2}", stage.threads, stage.resident,
-              stage.twins == 2 ? " LATHE_TWINS" : "")
-          .str());
+  code.line(formatv("LATHE_KERNEL({0}, {1}){2}", stage.threads, stage.resident,
+                    stage.twins == 2 ? " LATHE_TWINS" : "")
+                .str());
   code.open(stage.entry + "(LatheLaunch ctx" + parameters + ") {");
   code.line("using namespace " + scope() + ";");
   code.line("const " + operandsType() + " args{{" + names + "}};");

@@ -30,9 +30,9 @@ LATHE_DEVICE PieceList matvecPieces(const MatvecPlace &place, int group) {
                    place.blocks / kShape.split * kShape.groups());
 }
 
-/// Buffers of partial sums, in every warp's part of the shared memory [buffer of
-/// its group][weight][token][row], and their barriers. Turn t of group g uses
-/// number t * groups + g, round and round.
+/// Buffers of partial sums, in every warp's part of the shared memory [buffer
+/// of its group][weight][token][row], and their barriers. Turn t of group g
+/// uses number t * groups + g, round and round.
 template <MatvecShape kShape> class MatvecBuffers {
   static constexpr int kBuffers = kShape.buffers();
   static constexpr int kSums = kShape.tokens * 16; ///< of a slice

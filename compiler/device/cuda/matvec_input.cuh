@@ -312,8 +312,8 @@ private:
     if constexpr (kTwins)
       storeTwin(to, value, twin);
   }
-  /// What the same warp of the twin puts here: its tokens' values, and per token
-  /// the sums of this slice and of those that other blocks have.
+  /// What the same warp of the twin puts here: its tokens' values, and per
+  /// token the sums of this slice and of those that other blocks have.
   template <class Norm> LATHE_DEVICE_MEMBER u32 twinBytes() const {
     const int tokens = firstToken > 0 ? kOwn : kTokens - kOwn;
     int sums = 0;
@@ -341,8 +341,9 @@ private:
       *(Word2 *)low = {parts.lower[0], parts.lower[1]};
     }
   }
-  /// Where block `block` of a chunk is staged: of twins, all have a place. Three
-  /// are enough that the last three blocks of a slice with two operands stay.
+  /// Where block `block` of a chunk is staged: of twins, all have a place.
+  /// Three are enough that the last three blocks of a slice with two operands
+  /// stay.
   LATHE_DEVICE_MEMBER static int placeOf(int chunk, int block) {
     if (kX.count() == 1)
       return (kTwins ? chunk * (kChunk / 32) : 0) + block;

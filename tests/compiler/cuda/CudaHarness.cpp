@@ -67,8 +67,12 @@ std::vector<CudaCall> CudaHarness::callsOf(const EmittedKernel &kernel,
                                            int64_t tokens, int blocks) {
   std::vector<CudaCall> calls;
   for (const EmittedStage &stage : kernel.stages) {
-    CudaCall call{stage.entry, blocks ? blocks : stage.blocks, 1, stage.threads,
-                  stage.dynamicShared, stage.twins};
+    CudaCall call{stage.entry,
+                  blocks ? blocks : stage.blocks,
+                  1,
+                  stage.threads,
+                  stage.dynamicShared,
+                  stage.twins};
     if (stage.tokensPerBlock > 0)
       call.gridY =
           int((tokens + stage.tokensPerBlock - 1) / stage.tokensPerBlock);

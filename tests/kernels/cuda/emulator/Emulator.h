@@ -32,7 +32,8 @@
 // of ordinary loads and stores, and that lanes come to the same *place*: only
 // the kind of operation is compared; and for warp(), which is a shuffle on the
 // hardware, not even that they come. Not emulated: clusters of more than two
-// blocks, launches that overlap. One CPU thread at a time runs grids, and a kernel may not run one.
+// blocks, launches that overlap. One CPU thread at a time runs grids, and a
+// kernel may not run one.
 //
 //===----------------------------------------------------------------------===//
 

@@ -67,8 +67,9 @@ struct EmulatorTable {
   void (*barrierInit)(u64 *b, int arrivals);
   void (*barrierArrive)(u64 *b, u32 bytes);
   void (*barrierWait)(u64 *b, u32 parity);
-  /// Of a launch with twins: once for all threads of both; and a store of `bytes`
-  /// bytes to the place of `p` in the other block, whose barrier counts them.
+  /// Of a launch with twins: once for all threads of both; and a store of
+  /// `bytes` bytes to the place of `p` in the other block, whose barrier counts
+  /// them.
   void (*clusterArrive)();
   void (*clusterWait)();
   void (*storeTwin)(void *p, const void *value, u32 bytes, u64 *b);
