@@ -75,9 +75,9 @@ def Kernel_CudaAttr : AttrDef<Kernel_Dialect, "Cuda"> {
     `split`: blocks that share the columns of a row tile; `warps` per block
     (both fix the order of sums, so they do not depend on the token count);
     `stages`: depth of the ring of weights; `twins`: 2 where neighbouring blocks
-    share the activations through each other's shared memory. A prompt's linear has `warpgroup`:
-    tokens per tile if it runs on tensor-core instructions of a warpgroup, 0 if
-    on those of a warp. A tuner may change them all.
+    share the activations through each other's shared memory. A prompt's linear
+    has `warpgroup`: tokens per tile if it runs on tensor-core instructions of a
+    warpgroup, 0 if on those of a warp. A tuner may change them all.
   }];
   let parameters = (ins "int64_t":$blocks, DefaultValuedParameter<"int64_t", "1">:$split,
                         DefaultValuedParameter<"int64_t", "8">:$warps,
