@@ -2,7 +2,7 @@
 //
 // What the emulator knows about a block: its threads, who waits for whom, and
 // the copies that are under way. Emulator.cpp runs it; BlockMemory.cpp has its
-// barriers in memory and its copies.
+// barriers in memory, its twin and its copies.
 //
 //===----------------------------------------------------------------------===//
 
@@ -136,6 +136,9 @@ void wake(ThreadSet &set);
 void barrierInit(u64 *b, int arrivals);
 void barrierArrive(u64 *b, u32 bytes);
 void barrierWait(u64 *b, u32 parity);
+void waitForCount(const u32 *p, u32 count);
+void clusterArrive();
+void clusterWait();
 void storeTwin(void *p, const void *value, u32 bytes, u64 *b);
 void copyBulk(void *shared, const void *global, u32 bytes, u64 *b);
 void copyAsync16(void *shared, const void *global, bool valid);

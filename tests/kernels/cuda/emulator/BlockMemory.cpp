@@ -61,9 +61,29 @@ void barrierWait(u64 *address, u32 parity) {
   }
 }
 
+void waitForCount(const u32 *p, u32 count) {
+  Fiber &fiber = block->fibers[state.thread];
+  fiber.count = p;
+  fiber.wanted = count;
+  while (*p < count)
+    suspend(Wait::kCount);
+}
+
 //===----------------------------------------------------------------------===//
 // The other of two twins
 //===----------------------------------------------------------------------===//
+
+void clusterArrive() {
+  if (block->clusterArrived == u32(launch.threads))
+    fail("clusterArrive: only once per launch");
+  ++block->clusterArrived;
+}
+
+void clusterWait() {
+  waitForCount(&block->clusterArrived, u32(launch.threads));
+  if (block->twin)
+    waitForCount(&block->twin->clusterArrived, u32(launch.threads));
+}
 
 static void enterTwin(Block *next) {
   block = next;

@@ -191,26 +191,6 @@ void sync(int id, int threads) {
   wake(barrier.waiting);
 }
 
-void waitForCount(const u32 *p, u32 count) {
-  Fiber &fiber = block->fibers[state.thread];
-  fiber.count = p;
-  fiber.wanted = count;
-  while (*p < count)
-    suspend(Wait::kCount);
-}
-
-void clusterArrive() {
-  if (block->clusterArrived == u32(launch.threads))
-    fail("clusterArrive: only once per launch");
-  ++block->clusterArrived;
-}
-
-void clusterWait() {
-  waitForCount(&block->clusterArrived, u32(launch.threads));
-  if (block->twin)
-    waitForCount(&block->twin->clusterArrived, u32(launch.threads));
-}
-
 //===----------------------------------------------------------------------===//
 // Launching
 //===----------------------------------------------------------------------===//
