@@ -41,6 +41,7 @@ constexpr int kMixerShared = 96 * 1024;
 struct LinearFacts {
   int columns = 0, tiles = 0, unitBytes = 0, pairs = 1, scales = 0, parts = 2;
   int inputs = 0;       ///< rows that the prologue reads per token
+  int norms = 0;        ///< of the prologue
   bool decodes = false; ///< weights keep the issue slots busy
 };
 
@@ -112,9 +113,11 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
       facts.decodes |= desc.format == WeightFormat::NvFp4;
     }
     // Every norm in the body belongs to the prologue.
-    for (auto norm : func.getBody().getOps<graph::RmsNormOp>())
+    for (auto norm : func.getBody().getOps<graph::RmsNormOp>()) {
       facts.scales += int(graph::widthOf(norm.getX()) /
                           norm.getWeight().getType().getDimSize(0));
+      ++facts.norms;
+    }
     facts.parts = func.getSchedule()->getForm() == kernel::Form::Half ? 1 : 2;
     facts.inputs = inputsOf(segments->front().linears.front());
     return facts;
@@ -215,7 +218,9 @@ struct ScheduleCuda : impl::ScheduleCudaBase<ScheduleCuda> {
     const bool isMuch =
         tokens > 4 ||
         (tokens > 2 && (split > 1 || facts.decodes || facts.inputs > 1));
-    return hasClusters(target) && isMuch && facts.parts == 1 && fits &&
+    // What a second norm leaves lies where a twin puts that of the first.
+    return hasClusters(target) && isMuch && facts.parts == 1 &&
+                   facts.norms <= 1 && fits &&
                    double(blocks - paired) <= kMostWithoutTwin * double(blocks)
                ? 2
                : 1;

@@ -89,7 +89,8 @@ constexpr int deltaStepSharedSpread(const CudaDeltaShape &s, int tokens,
   return needed < third ? third : needed;
 }
 /// Blocks per SM that bound the registers: one may start while another ends.
-/// What is folded in needs more of them, and so do tokens side by side.
+/// Registers are wanted by tokens whose code is unrolled, up to four, and by
+/// what is folded in.
 constexpr int deltaStepResident(const CudaDeltaShape &s, int tokens) {
   if (s.replay)
     return tokens > 3 ? 2 : 3;

@@ -15,8 +15,8 @@ namespace lathe {
 /// Columns of the slice of the activations that a warp keeps in registers.
 constexpr int kMatvecSlice = 256;
 /// Warps of a matvec's block that finish row tiles: sums, epilogue, stores.
-/// They wait for memory, which the warps that multiply must not. So many at
-/// least: in a launch of its own all that have nothing to multiply.
+/// They wait for memory, which the warps that multiply must not. So many
+/// where all others multiply; see finishers().
 constexpr int kMatvecFinishers = 3;
 /// Most groups of warps that work on different row tiles, and most row tiles
 /// that may be unfinished at a time.
@@ -112,8 +112,8 @@ struct MatvecShape {
   }
 
   /// Whether the slices of a quarter share a ring in a launch of its own. With
-  /// two operands that takes registers which are not there; and 17 slices, one
-  /// more in the last quarter, are faster alone.
+  /// two operands that takes registers which are not there; and where the last
+  /// quarter has one more than the others, 17 slices were faster alone.
   constexpr bool sharesRings() const {
     return slices() >= kMatvecQuarters && slices() % kMatvecQuarters != 1 &&
            operands().count() == 1;

@@ -9,8 +9,10 @@
 //
 // The printed prologue (norms, gates) gives floats per token and column; a warp
 // evaluates it for its own columns and turns them round through a little shared
-// memory of its own, so no warp waits for another. Only twins halve the tokens:
-// they have the same columns, and reading x so often is what takes time.
+// memory of its own, so no warp waits for another but for the exact norm of a
+// row. Twins, two blocks that have the same columns, prepare half of the tokens
+// each, since reading and converting them takes longer than waiting for the
+// other.
 //
 //===----------------------------------------------------------------------===//
 
@@ -239,8 +241,9 @@ private:
   template <class Norm, class F>
   LATHE_DEVICE_MEMBER Float4 at(int begin, int c, int i, Float4 &raw,
                                 F f) const {
-    // Without a condition the weights of a norm are loaded once for all tokens;
-    // where more than those wait in registers, that is too much for them.
+    // Without a condition the weights of a norm are loaded once for all tokens
+    // (an odd number has one); where more than those wait in registers, that is
+    // too much for them.
     constexpr bool kFull =
         (Norm::kGroup == 0 || Scales<Norm>::kRow) &&
         kShape.columns == kShape.split * kShape.splitColumns();

@@ -136,7 +136,10 @@ public:
       parts = 4 * rest <= workers ? 4 : 2 * rest <= workers ? 2 : 1;
     extra = worker < rest * parts;
   }
-  LATHE_DEVICE_MEMBER int count() const { return rounds + extra; }
+  /// None for a worker beyond: a grid may have blocks that `split` leaves over.
+  LATHE_DEVICE_MEMBER int count() const {
+    return worker < workers ? rounds + extra : 0;
+  }
   /// No worker has more.
   LATHE_DEVICE_MEMBER int most() const { return rounds + (rest > 0); }
   LATHE_DEVICE_MEMBER Piece at(int turn) const {

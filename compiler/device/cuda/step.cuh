@@ -1,8 +1,8 @@
 //===- step.cuh - all launches of a step in one ----------------*- CUDA -*-===//
 //
 // The persistent step: one block per SM runs the stages of a whole decode step,
-// the same device functions that the launches of their own call, with the same
-// share of the work, hence the same bits.
+// the same device functions that the launches of their own call, hence the same
+// bits: no sum depends on which block does what.
 //
 // A stage begins when all blocks have finished the one before. Weights depend
 // on nobody: the warp that fetches them runs through the stages by itself, so

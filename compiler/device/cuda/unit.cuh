@@ -117,8 +117,8 @@ LATHE_DEVICE TileSums<kX> zeroPoints(const SliceX<kX> &x, int group,
 template <CudaPacking kPacking, MatvecOperands kX>
 LATHE_DEVICE void multiplyInt4Groups(TileSums<kX> &sums, const char *unit,
                                      const SliceX<kX> &x) {
-  // Up to four tokens the two groups take turns, since an mma that adds to the
-  // one before waits for it; beyond, there are two operands to take turns.
+  // The two groups take turns, since an mma that adds to the one before waits
+  // for it; with two operands these do.
   constexpr int kTurns = kX.count() == 2 ? 1 : 2;
   const Vec4 *codes = (const Vec4 *)unit + lane();
   const u32 *scales = (const u32 *)(unit + 2048) + lane() / 4;

@@ -32,7 +32,8 @@
 namespace lathe {
 
 /// Activations enter tensor cores as f16 after this factor: up to 1e6 fits,
-/// and what is lost below is far under the resolution of the sums.
+/// also of a row whose norm is applied later (matvec_norm.cuh), where 1e4 is
+/// much. What is lost below is far under the resolution of the sums.
 constexpr float kActivationScale = 1.0f / 16;
 
 #if LATHE_HAS_E2M1

@@ -76,7 +76,8 @@ static void spreadLinears(ModuleOp module, int64_t split, int64_t twins) {
     const int64_t blocks = std::max<int64_t>(cuda.getBlocks() / grain, 1);
     func.setCudaAttr(kernel::CudaAttr::get(
         module.getContext(), blocks * grain, parts, cuda.getWarps(),
-        cuda.getStages(), cuda.getResident(), 0, grain / parts));
+        grain > parts ? 1 : cuda.getStages(), cuda.getResident(), 0,
+        grain / parts));
   }
 }
 

@@ -91,6 +91,14 @@ struct BulkCopy {
   int barrier; ///< an index into Block::barriers
 };
 
+/// A storeTwin by the other block.
+struct TwinStore {
+  char *to;
+  u64 value;
+  u32 bytes;
+  int barrier; ///< an index into Block::barriers
+};
+
 struct Block {
   int x, y;          ///< of the grid
   int current;       ///< the thread that runs, or ran last
@@ -100,7 +108,8 @@ struct Block {
   Warp warps[kMaxWarps];
   NamedBarrier named[16];
   std::vector<MemoryBarrier> barriers;
-  std::vector<BulkCopy> bulkCopies; ///< not delivered yet
+  std::vector<BulkCopy> bulkCopies;  ///< not delivered yet
+  std::vector<TwinStore> twinStores; ///< not delivered yet
   Block *twin = nullptr;
   u32 clusterArrived; ///< threads of this block
 
@@ -143,8 +152,8 @@ void storeTwin(void *p, const void *value, u32 bytes, u64 *b);
 void copyBulk(void *shared, const void *global, u32 bytes, u64 *b);
 void copyAsync16(void *shared, const void *global, bool valid);
 void copyWait(int pending);
-/// Delivers one of the bulk copies, if there is any.
-bool deliverBulkCopy();
+/// Delivers one of the bulk copies or of the twin's stores, if there is any.
+bool deliver();
 
 } // namespace lathe::emulator
 

@@ -102,13 +102,13 @@ void storeTwin(void *p, const void *value, u32 bytes, u64 *b) {
   const i64 offset = static_cast<char *>(p) - state.shared;
   const i64 barrier = reinterpret_cast<char *>(b) - state.shared;
   enterTwin(twin);
-  memcpy(state.shared + offset, value, bytes);
   const int index = barrierIndex(
       reinterpret_cast<u64 *>(state.shared + barrier), "storeTwin");
-  // The bytes may come before they are expected.
-  MemoryBarrier &there = twin->barriers[index];
-  there.bytes -= bytes;
-  endPhaseIfDone(there);
+  char *const to = state.shared + offset;
+  memset(to, kPoison, bytes);
+  TwinStore store{to, 0, bytes, index};
+  memcpy(&store.value, value, bytes);
+  twin->twinStores.push_back(store);
   enterTwin(self);
 }
 
@@ -116,9 +116,25 @@ void storeTwin(void *p, const void *value, u32 bytes, u64 *b) {
 // Copies. What was at the destination is gone as soon as one is under way.
 //===----------------------------------------------------------------------===//
 
-bool deliverBulkCopy() {
-  if (block->bulkCopies.empty())
+static bool deliverTwinStore() {
+  auto &stores = block->twinStores;
+  if (stores.empty())
     return false;
+  const size_t i =
+      launch.order == Order::kShuffled ? launch.random() % stores.size() : 0;
+  const TwinStore store = stores[i];
+  stores.erase(stores.begin() + i);
+  memcpy(store.to, &store.value, store.bytes);
+  // The bytes may come before they are expected.
+  MemoryBarrier &there = block->barriers[store.barrier];
+  there.bytes -= store.bytes;
+  endPhaseIfDone(there);
+  return true;
+}
+
+bool deliver() {
+  if (block->bulkCopies.empty())
+    return deliverTwinStore();
   size_t i = launch.order == Order::kShuffled
                  ? launch.random() % block->bulkCopies.size()
                  : 0;
@@ -139,7 +155,7 @@ void copyBulk(void *to, const void *from, u32 bytes, u64 *barrier) {
   memset(to, kPoison, bytes);
   block->bulkCopies.push_back({to, from, bytes, index});
   if (launch.order == Order::kShuffled && launch.random() >> 8 & 1)
-    deliverBulkCopy();
+    deliver();
 }
 
 void copyAsync16(void *to, const void *from, bool valid) {

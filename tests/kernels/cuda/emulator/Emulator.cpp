@@ -111,7 +111,7 @@ void wakeCounting() {
 /// Whether a thread of the block can run. Copies only arrive when there is
 /// nobody else to run.
 bool canRun() {
-  while (!block->runnableWarps && deliverBulkCopy())
+  while (!block->runnableWarps && deliver())
     ;
   if (!block->runnableWarps)
     wakeCounting();
@@ -233,13 +233,14 @@ void prepareBlock(const Grid &grid, int number) {
     named = {};
   block->barriers.clear();
   block->bulkCopies.clear();
+  block->twinStores.clear();
   block->twin = nullptr;
   block->clusterArrived = 0;
 }
 
 void checkEnd() {
-  if (!block->bulkCopies.empty())
-    launch.error = located("ended with a copyBulk under way");
+  if (!block->bulkCopies.empty() || !block->twinStores.empty())
+    launch.error = located("ended with a copyBulk under way or a storeTwin");
   auto isGuard = [](char c) { return c == char(kGuard); };
   char *end = state.shared + state.sharedBytes;
   if (!std::all_of(end, end + kGuardBytes, isGuard))

@@ -21,8 +21,8 @@
 //    first, and nothing may write around it.
 //  - An asynchronous copy fills its destination with 0xff when it is issued and
 //    delivers only when it must: one of copyAsync16 in a copyWait that names
-//    its group, one of copyBulk when nothing else can run (with kShuffled,
-//    sometimes at once).
+//    its group, one of copyBulk or storeTwin when nothing else can run
+//    (with kShuffled, a copyBulk sometimes at once).
 // The launch fails, with a message that says what every thread was doing, if
 // no thread can run; if lanes of one warp wait for different operations; if
 // a warp's lane has returned that others wait for; and for the misuse of
