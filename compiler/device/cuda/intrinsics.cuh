@@ -259,18 +259,20 @@ LATHE_DEVICE void barrierExpect(Barrier *b, u32 bytes) {
                "r"(bytes)
                : "memory");
 }
+/// Until the try_wait `wait` of barrier `b` says that the phase has ended.
+#define LATHE_BARRIER_WAIT(wait, b, parity)                                    \
+  asm volatile("{\n"                                                           \
+               ".reg .pred p;\n"                                               \
+               "again:\n" wait " p, [%0], %1;\n"                               \
+               "@p bra done;\n"                                                \
+               "bra again;\n"                                                  \
+               "done:\n"                                                       \
+               "}\n" ::"r"(sharedAddress(b)),                                  \
+               "r"(parity)                                                     \
+               : "memory")
 /// Waits for the phase of this parity to end.
 LATHE_DEVICE void barrierWait(Barrier *b, u32 parity) {
-  asm volatile("{\n"
-               ".reg .pred p;\n"
-               "again:\n"
-               "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-               "@p bra done;\n"
-               "bra again;\n"
-               "done:\n"
-               "}\n" ::"r"(sharedAddress(b)),
-               "r"(parity)
-               : "memory");
+  LATHE_BARRIER_WAIT("mbarrier.try_wait.parity.shared::cta.b64", b, parity);
 }
 /// Of twins (LATHE_TWINS): before one stores to the other all threads of both
 /// have to clusterArrive(), and who stores to clusterWait().
@@ -304,17 +306,8 @@ LATHE_DEVICE void storeTwin(u64 *p, u64 value, Barrier *b) {
 }
 /// barrierWait() for what the twin stores.
 LATHE_DEVICE void barrierWaitTwin(Barrier *b, u32 parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
-      "@p bra done;\n"
-      "bra again;\n"
-      "done:\n"
-      "}\n" ::"r"(sharedAddress(b)),
-      "r"(parity)
-      : "memory");
+  LATHE_BARRIER_WAIT("mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64",
+                     b, parity);
 }
 
 /// `bytes` (a multiple of 16, 16-byte aligned both sides) global to shared by

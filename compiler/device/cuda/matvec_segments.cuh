@@ -110,9 +110,8 @@ template <int kColumns, class Norm, class... Segments>
 LATHE_DEVICE auto segments(Norm norm, Segments... all) {
   constexpr int kLightest = smallest(
       matvecTileBytes(Segments::kPacking, kColumns, Segments::kWeights)...);
-  const auto list = makeSegments<kColumns, kLightest>(all...);
-  return NormedSegments<Norm, decltype(makeSegments<kColumns, kLightest>(
-                                  all...))>{list, norm};
+  auto list = makeSegments<kColumns, kLightest>(all...);
+  return NormedSegments<Norm, decltype(list)>{list, norm};
 }
 
 /// An item, or some quarters of its columns.
