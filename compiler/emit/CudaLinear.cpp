@@ -89,6 +89,7 @@ static graph::RmsNormOp normOfInput(graph::LinearOp first) {
                                                         : graph::RmsNormOp();
 }
 
+/// The norm as an argument of segments().
 static std::string normArgument(graph::LinearOp first) {
   graph::RmsNormOp norm = normOfInput(first);
   if (!norm)
